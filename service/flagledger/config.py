@@ -1,0 +1,1 @@
+"""One frozen configuration: flags > `FLAGLEDGER_*` variables > `flagledger.toml` > defaults."""
