@@ -1,13 +1,41 @@
-# Every target is one line of its own work; `make help` lists them.
-PY := .venv/bin/python
-PYTHON ?= python3.11
+# Each target is one line of work; `make` or `make help` lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PY := $(BIN)/python
+PROTOS := $(wildcard proto/flagledger/v1/*.proto proto/flagledger/internal/v1/*.proto)
+# Plug-ins of the generator are found by name. Nothing else may depend on it: a terminal beside this one has no such path.
+gen test test-slow check: export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
+.PHONY: help setup serve test test-slow test-grpc gen check bench release-contract
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/.installed: pyproject.toml
+$(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv && $(PY) -m pip install --quiet --upgrade pip && $(PY) -m pip install --quiet --editable '.[test]' && touch $@
 
-setup: .venv/.installed ## Installs everything that a developer needs into .venv, from PyPI alone.
-.PHONY: help setup
+setup: $(BIN)/.installed ## Installs everything that a developer needs into .venv.
+
+serve: setup ## Starts the service with a demo environment, on localhost.
+	@$(BIN)/flagledger serve
+
+test: setup ## Runs all tests that need nothing but PyPI.
+	$(PY) -m pytest
+
+test-slow: setup ## Runs faults and long properties.
+	$(PY) -m pytest -m slow
+
+test-grpc: setup ## Runs the blocking stub of pytest-grpc against the service, in an environment of its own.
+	$(PYTHON) -m venv .venv-grpc && .venv-grpc/bin/python -m pip install --quiet --editable '.[test-grpc]' && .venv-grpc/bin/python -m pytest tests/grpc_stub -p no:randomly
+
+gen: setup ## Generates gen/ from proto/.
+	rm -rf gen/flagledger && mkdir -p gen && $(PY) -m grpc_tools.protoc -Iproto --python_out=gen --grpc_python_out=gen --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS) && $(PY) -m grpc_tools.protoc -Iproto --descriptor_set_out=gen/flagledger/v1/contract.binpb --include_source_info --include_imports $(PROTOS)
+
+check: setup ## Format, lint, types, contract, generated code, quick tests: at most 3 minutes.
+	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/buf lint && $(BIN)/buf breaking proto --against proto/released.binpb && $(PY) -m pytest -m 'not slow and not system' -q
+
+bench: setup ## Measures what is promised, each figure beside its floor.
+	$(PY) bench
+
+release-contract: setup ## Stores the contract as the one that the next release must not break.
+	$(BIN)/buf build proto -o proto/released.binpb

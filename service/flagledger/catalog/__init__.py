@@ -1,0 +1,1 @@
+"""Which keys and features exist, and who may read."""

@@ -1,0 +1,1 @@
+"""The two protocols: gRPC, and JSON over HTTP, before one servicer."""

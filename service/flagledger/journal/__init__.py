@@ -1,0 +1,1 @@
+"""The journal: what lies between the answer and the store."""

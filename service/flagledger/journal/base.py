@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+class JournalError(Exception):
+    """The journal cannot be opened: it is none, unreadable, or of a newer format. The message says which, where, what to do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a batch was answered with: entries accepted, filtered and rejected."""

@@ -1,0 +1,1 @@
+"""Questions about what was recorded, answered from the store."""

@@ -1,0 +1,1 @@
+"""Logs, metrics and health. Imported by every part, imports none of them."""

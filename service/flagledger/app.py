@@ -1,0 +1,324 @@
+"""
+The place where the parts are put together: what a front is made of, and what the writer is.
+
+Run by the supervisor as `python -m flagledger.app`, with its settings on stdin (see `flagledger.supervisor`). Imports of parts
+stand in the functions: a front that loaded the store, or a writer that loaded HTTP, would take memory for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import uvloop
+from google.rpc import code_pb2, status_pb2
+
+from flagledger.catalog.base import Token
+from flagledger.catalog.cache import CachedCatalog
+from flagledger.catalog.document import CatalogError
+from flagledger.catalog.file import FileCatalog
+from flagledger.config import Config, parse_address
+from flagledger.errors import FlagledgerError, to_status
+from flagledger.journal.base import JournalError
+from flagledger.journal.sqlite import SqliteJournal
+from flagledger.supervisor import CannotRunError, ProcessSettings
+from flagledger.telemetry import metrics
+from flagledger.telemetry.health import Readiness
+from flagledger.telemetry.logging import configure, get_logger
+
+if TYPE_CHECKING:
+    from flagledger.front.grpc import Server
+    from flagledger.front.limits import InFlight
+    from flagledger.store.base import Store
+    from flagledger.writer import Writer
+
+_PR_SET_PDEATHSIG: Final = 1
+_PIPE_BYTES: Final = 65_536
+_HEALTH_SECONDS: Final = 0.5
+_OBSERVE_SECONDS: Final = 1.0
+_OPEN_POLL_SECONDS: Final = 0.01
+_QUESTION_SECONDS: Final = 1.0
+# What a process leaves to the others between two commits, where there are others.
+_BREATH_SECONDS: Final = 0.0003
+
+
+def main() -> int:
+    """Read the settings from stdin, run what they say, and return the exit code."""
+    parent = os.getppid()
+    settings = ProcessSettings.from_json(_read_line())
+    _die_with(parent)
+    configure(settings.name())
+    config = Config.from_json(settings.config)
+    run = _run_writer if settings.role == "writer" else _run_front
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(config, settings))
+    except (CannotRunError, JournalError) as error:
+        _report(fatal=str(error))
+        return 1
+    return 0
+
+
+async def _run_front(config: Config, settings: ProcessSettings) -> None:
+    """Serve both protocols until told to stop, then finish what was accepted."""
+    from flagledger.front import grpc as grpc_front  # noqa: PLC0415
+    from flagledger.front import http  # noqa: PLC0415
+    from flagledger.front.forward import Forwarder  # noqa: PLC0415
+    from flagledger.front.limits import InFlight  # noqa: PLC0415
+    from flagledger.ingest.limits import Limits  # noqa: PLC0415
+    from flagledger.ingest.servicer import EvaluationServicer  # noqa: PLC0415
+    from flagledger.query.servicer import QueryServicer  # noqa: PLC0415
+    from flagledger.v1 import evaluation_service_pb2, query_service_pb2  # noqa: PLC0415
+
+    stopping = _stop_signal()
+    counted = metrics.FrontMetrics()
+    catalog, watching = _catalog(config, settings, counted.loaded)
+    journal = _journal(config)
+    readiness = Readiness({"journal writable": journal.writable, "catalog loaded": catalog.ready})
+    in_flight = InFlight(max_bytes=config.max_in_flight_bytes, max_calls=config.max_concurrent_calls)
+    evaluations = EvaluationServicer(catalog, journal, Limits(max_evaluations=config.max_evaluations), metrics=counted)
+    evaluation_service = evaluation_service_pb2.DESCRIPTOR.services_by_name["EvaluationService"]
+    query_service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
+    queries = Forwarder(query_service, _query_target(settings), QueryServicer(catalog, _no_store).authenticate)
+    services: list[tuple[Any, Any]] = [(evaluation_service, evaluations), (query_service, queries)]
+
+    grpc_server = grpc_front.Server(
+        services,
+        in_flight=in_flight,
+        to_status=_to_status,
+        metrics=counted,
+        max_message_bytes=config.max_body_bytes,
+    )
+    await grpc_server.start(settings.grpc)
+
+    pages = http.application(
+        services,
+        max_body_bytes=config.max_body_bytes,
+        max_evaluations=config.max_evaluations,
+        in_flight=in_flight,
+        to_status=_to_status,
+        readiness=readiness,
+        exposition=metrics.exposition,
+        metrics=counted,
+    )
+    with _listening(settings.http) as listener:
+        web = http.server(pages, drain_seconds=config.drain_seconds)
+        serving = asyncio.create_task(web.serve(sockets=[listener]))
+        reporting = asyncio.create_task(_report_health(grpc_server, readiness, in_flight))
+        while not web.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        # What was made at start lives as long as the process: the collector need not look at it again.
+        gc.freeze()
+        _report(ready=True)
+        await _first(stopping.wait(), serving)
+
+        readiness.drain()
+        evaluations.drain()
+        web.should_exit = True
+        await asyncio.gather(grpc_server.stop(config.drain_seconds), serving)
+        reporting.cancel()
+    watching.cancel()
+    await queries.close()
+    await asyncio.to_thread(journal.close)
+
+
+async def _run_writer(config: Config, settings: ProcessSettings) -> None:
+    """Move the journal into the store and answer questions until told to stop, then apply what is left."""
+    import grpc  # noqa: PLC0415
+
+    from flagledger.front import grpc as grpc_front  # noqa: PLC0415
+    from flagledger.front.limits import InFlight  # noqa: PLC0415
+    from flagledger.query.servicer import QueryServicer  # noqa: PLC0415
+    from flagledger.store.duckdb import DuckDBStore  # noqa: PLC0415
+    from flagledger.v1 import query_service_pb2  # noqa: PLC0415
+    from flagledger.writer import Writer  # noqa: PLC0415
+
+    stopping = _stop_signal()
+    counted = metrics.WriterMetrics()
+    catalog, watching = _catalog(config, settings)
+    journal = _journal(config)
+    writer = Writer(journal, lambda: DuckDBStore(config.store_path, accept_gap=config.accept_gap), metrics=counted)
+    writer.start()
+    queries = QueryServicer(catalog, writer.store)
+    service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
+    server = grpc.aio.server(options=grpc_front.INTERNAL_OPTIONS)
+    in_flight = InFlight(max_bytes=config.max_in_flight_bytes, max_calls=config.max_concurrent_calls)
+    server.add_generic_rpc_handlers(
+        [grpc_front.handlers(service, queries, in_flight=in_flight, to_status=_to_status, metrics=counted)]
+    )
+    server.add_insecure_port(_query_target(settings))
+    await server.start()
+    try:
+        await _opened(writer)
+        gc.freeze()
+        _report(ready=True)
+        observing = asyncio.create_task(_observe(journal))
+        await stopping.wait()
+        observing.cancel()
+    finally:
+        watching.cancel()
+        await server.stop(_QUESTION_SECONDS)
+        await asyncio.to_thread(writer.stop)
+        queries.close()
+        await asyncio.to_thread(journal.close)
+
+
+def _stop_signal() -> asyncio.Event:
+    """Return an event that SIGTERM sets."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    # A terminal's Ctrl-C is for the supervisor, which then tells us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return stopping
+
+
+def _catalog(
+    config: Config, settings: ProcessSettings, count: Callable[[bool], None] = lambda _: None
+) -> tuple[CachedCatalog, asyncio.Task[None]]:
+    """Return the catalog, and the task that follows its file."""
+
+    def reloaded(ok: bool, error: CatalogError | None) -> None:  # noqa: FBT001 - the callback's own form
+        count(ok)
+        # Every process follows the file; one of them says so.
+        if settings.name() == "front-0":
+            if ok:
+                get_logger().info("the environments were loaded again", file=str(config.environments_file))
+            else:
+                get_logger().error(
+                    "the environments file is broken; the last good one stays in force", error=str(error)
+                )
+
+    file = FileCatalog(
+        config.environments_file,
+        {settings.read_token: Token(role="read")},
+        on_reload=reloaded,
+        # The supervisor has checked it at start; a child that is started again later waits for a file that is broken now.
+        must_load=False,
+    )
+    catalog = CachedCatalog(file, refresh_seconds=config.catalog_refresh_seconds)
+    return catalog, asyncio.create_task(catalog.watch(), name="environments file")
+
+
+def _journal(config: Config) -> SqliteJournal:
+    return SqliteJournal.open(
+        config.data / "journal.db",
+        max_bytes=config.journal_max_bytes,
+        dedup_hours=config.dedup_hours,
+        breath=_BREATH_SECONDS if config.fronts > 1 else 0.0,
+    )
+
+
+def _no_store() -> Store:
+    raise AssertionError("A front asks the writer and never the store.")
+
+
+async def _opened(writer: Writer) -> None:
+    """
+    Wait until the store has been opened, or has failed to in a way that may pass: then reading says so, and intake goes on.
+
+    Raises:
+        CannotRunError: It will not open as it is, and somebody has to decide what to do.
+    """
+    while not writer.opened and writer.failures == 0:  # noqa: ASYNC110 - a thread's attributes
+        await asyncio.sleep(_OPEN_POLL_SECONDS)
+    if writer.refused is not None:
+        raise CannotRunError(str(writer.refused))
+
+
+async def _observe(journal: SqliteJournal) -> None:
+    """Keep the gauges of the journal."""
+    while True:
+        with contextlib.suppress(FlagledgerError):
+            lag = await asyncio.to_thread(journal.lag)
+            metrics.observe_journal(lag.bytes, lag.entries, lag.oldest_age)
+        await asyncio.sleep(_OBSERVE_SECONDS)
+
+
+def _query_target(settings: ProcessSettings) -> str:
+    return f"unix:{settings.runtime}/query.sock"
+
+
+def _to_status(error: Exception) -> status_pb2.Status:
+    """Return what a caller is told of *error*; of one that nobody foresaw only that it was logged."""
+    if isinstance(error, FlagledgerError):
+        return to_status(error)
+    status = getattr(error, "status", None)
+    if isinstance(status, status_pb2.Status):
+        return status
+    get_logger().error("a call failed", exc_info=error)
+    return status_pb2.Status(code=code_pb2.INTERNAL, message="The server failed; its log says why.")
+
+
+async def _report_health(server: Server, readiness: Readiness, in_flight: InFlight) -> None:
+    """Keep gRPC health in step with readiness, and the gauge of what is in flight."""
+    while True:
+        await server.report(serving=not readiness.missing())
+        metrics.IN_FLIGHT_BYTES.set(in_flight.bytes)
+        await asyncio.sleep(_HEALTH_SECONDS)
+
+
+@contextlib.contextmanager
+def _listening(address: str) -> Iterator[socket.socket]:
+    """Yield a socket on *address*, which other fronts may listen on too."""
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        yield listener
+
+
+async def _first(*awaitables: Any) -> None:
+    """Wait for the first of *awaitables*; an error of it is raised."""
+    tasks = [asyncio.ensure_future(one) for one in awaitables]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def _report(**said: object) -> None:
+    """Tell the supervisor."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+
+
+def _read_line() -> bytes:
+    """Return the first line of stdin, past Python's buffers: a thread that waits within those makes an exit abort."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(sys.stdin.fileno(), _PIPE_BYTES)
+        if not piece:
+            sys.exit(1)
+        line += piece
+    return line
+
+
+def _die_with(parent: int) -> None:
+    """Make sure that this process does not outlive its supervisor: it would keep the port and go on acknowledging."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), _PIPE_BYTES):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="supervisor watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""
+Forwarding: the questions of readers, passed on to the process that owns the store.
+
+The embedded store can be opened by one process alone, the writer. Fronts check the token themselves, so that nobody without
+one reaches the writer, and pass the rest over a Unix socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from flagledger.errors import FlagledgerError, Reason
+
+_DEFAULT_SECONDS: Final = 30.0
+_FORWARDED_METADATA: Final = frozenset({"authorization"})
+_CHANNEL_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    # A writer that was killed is back within seconds; the default back-off would go on for minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # The writer's socket is nobody's default proxy's business.
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class ForwardedError(Exception):
+    """A refusal that came from the writer, as the google.rpc.Status that it sent."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+class Forwarder:
+    """
+    A servicer that answers every unary rpc of a service by asking a peer.
+
+    Args:
+        service: Descriptor of the service.
+        target: gRPC target of the peer, `unix:/…`.
+        authenticate: Checks the caller before anything is forwarded.
+    """
+
+    def __init__(
+        self, service: ServiceDescriptor, target: str, authenticate: Callable[[Any], Awaitable[object]]
+    ) -> None:
+        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        self.authenticate = authenticate
+        for method in service.methods:
+            setattr(self, method.name, self._forward(method))
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+    def _forward(self, method: MethodDescriptor) -> Callable[[Message, Any], Awaitable[Message]]:
+        stub: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(
+            f"/{method.containing_service.full_name}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+
+        async def forward(request: Message, context: Any) -> Message:
+            await self.authenticate(context)
+            metadata = [pair for pair in context.invocation_metadata() or () if pair[0] in _FORWARDED_METADATA]
+            try:
+                answer: Message = await stub(
+                    request, metadata=metadata, timeout=context.time_remaining() or _DEFAULT_SECONDS
+                )
+            except grpc.aio.AioRpcError as error:
+                raise _of(error) from None
+            return answer
+
+        return forward
+
+
+def _of(error: grpc.aio.AioRpcError) -> Exception:
+    status = rpc_status.from_call(error)
+    if status is not None:
+        return ForwardedError(status)
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return FlagledgerError(
+            Reason.STORE_UNAVAILABLE, "The store is not there to be asked right now; recording goes on meanwhile."
+        )
+    return ForwardedError(status_pb2.Status(code=error.code().value[0], message=error.details() or ""))

@@ -1,0 +1,236 @@
+"""
+`flagledger serve`: makes sure that the service can run here, starts the process tree, and says where it is.
+
+What cannot be right is refused before anything starts: exit code 2 for the configuration, 1 for the machine (the directory is
+held, a port is taken, a file is of a newer version).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flagledger.catalog.demo import ensure_demo, ensure_read_token
+from flagledger.catalog.document import CatalogError, Document
+from flagledger.catalog.file import read_document
+from flagledger.config import Config
+from flagledger.journal.base import JournalError
+from flagledger.journal.sqlite import SqliteJournal
+from flagledger.supervisor import CannotRunError, ProcessSettings, Supervisor
+from flagledger.telemetry.logging import configure, get_logger
+
+# The writer's socket lies in here, and a socket's path holds 107 bytes.
+_RUNTIME_PREFIX: Final = "flagledger-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def serve(config: Config) -> int:
+    """
+    Run the service until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 after a stop that was asked for, 1 where it cannot run, 2 where the configuration is wrong.
+    """
+    configure("supervisor")
+    try:
+        with contextlib.ExitStack() as held:
+            return _serve(config, held)
+    except CatalogError as error:
+        print(f"flagledger: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except (CannotRunError, JournalError) as error:
+        print(f"flagledger: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _serve(config: Config, held: contextlib.ExitStack) -> int:
+    data = config.data
+    runtime = held.enter_context(_directory_held(data))
+    if config.environments is None:
+        ensure_demo(data)
+    read_token = config.read_token.get_secret_value() if config.read_token else ensure_read_token(data)
+    declared = read_document(config.environments_file, read_token=read_token)
+    # Opened once before the children do: a journal that cannot be used is a sentence here, not a crash there.
+    SqliteJournal.open(data / "journal.db", max_bytes=config.journal_max_bytes, dedup_hours=config.dedup_hours).close()
+    http = held.enter_context(_port_held(config.http_address, "HTTP"))
+    grpc = held.enter_context(_port_held(config.grpc_address, "gRPC"))
+
+    metrics = runtime / "metrics"
+    metrics.mkdir()
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    common = {
+        "config": config.to_json(),
+        "read_token": read_token,
+        "http": str(http),
+        "grpc": str(grpc),
+        "runtime": str(runtime),
+    }
+    settings = [ProcessSettings(role="writer", index=0, **common)]
+    settings += [ProcessSettings(role="front", index=index, **common) for index in range(config.fronts)]
+    supervisor = Supervisor(settings, environment, drain_seconds=config.drain_seconds)
+    banner = _banner(config, declared, http, grpc, read_token)
+    line = json.dumps({"event": "ready", "http": str(http), "grpc": str(grpc), "data": str(data)})
+
+    async def run() -> str:
+        ready = asyncio.Event()
+        announcing = asyncio.create_task(_announce(ready, banner, line))
+        try:
+            return await supervisor.run(ready)
+        finally:
+            announcing.cancel()
+
+    failed = asyncio.run(run())
+    if failed:
+        raise CannotRunError(failed)
+    get_logger().info("stopped")
+    return 0
+
+
+async def _announce(ready: asyncio.Event, banner: str, line: str) -> None:
+    await ready.wait()
+    sys.stderr.write(banner)
+    sys.stderr.flush()
+    # A program that started us waits for this line; one that closed our stdout does not want it.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def _banner(config: Config, declared: Document, http: _Address, grpc: _Address, read_token: str) -> str:
+    """Return what a person needs who has just started the service and has read nothing."""
+    command = _command()
+    where = "" if str(config.data) == "flagledger-data" else f" --data {shlex.quote(str(config.data))}"
+    url = "" if str(http) == "127.0.0.1:8080" else f" --url http://{http}"
+    lines = ["", f"Flagledger listens on http://{http} and grpc://{grpc}; its data is in {config.data}", ""]
+    # A key that was given for use in configuration is not printed; those of the demo were made for being read here.
+    if config.environments is None:
+        lines += [f"  environment {key.environment.name!r}: key {key.text}" for key in declared.keys if key.counts()]
+        lines += [f"  read token: {read_token}"] if config.read_token is None else []
+        lines.append("")
+    key, feature = _sample(config, declared)
+    lines += [
+        "Record an evaluation:",
+        "",
+        f"  curl -i http://{http}/api/v2/analytics/evaluations/ -H 'X-Environment-Key: {key}' \\",
+        f"""    -H 'Content-Type: application/json' -d '{{"evaluations": [{{"feature_name": "{feature}", "enabled": true,""",
+        '    "value": "variant_a", "evaluation_timestamp": "2026-02-10T11:00:00Z", "identity_identifier": "user_123"}]}\'',
+        "",
+        "and see it:",
+        "",
+        f"  {command} evaluations{where}{url}",
+        "",
+        f"A feature of your own: add its name to `features` in {config.environments_file}; it counts within a second.",
+        "",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sample(config: Config, declared: Document) -> tuple[str, str]:
+    """Return a key and a feature for the example; of somebody's own environments only placeholders and public names."""
+    key = next((key for key in declared.keys if key.counts()), None)
+    features = sorted(key.environment.features or ()) if key is not None else []
+    if config.environments is not None or key is None:
+        return "<an environment key>", "new_dashboard"
+    return key.text, "new_dashboard" if "new_dashboard" in features or not features else features[0]
+
+
+def _command() -> str:
+    """Return the command as it can be typed in another terminal that stands in the same directory."""
+    here = Path(sys.argv[0]).absolute()
+    on_path = shutil.which("flagledger")
+    if on_path is not None and Path(on_path).absolute() == here:
+        return "flagledger"
+    with contextlib.suppress(ValueError):
+        return str(here.relative_to(Path.cwd()))
+    return str(here)
+
+
+@contextlib.contextmanager
+def _directory_held(data: Path) -> Iterator[Path]:
+    """Hold *data* for this process alone and yield a fresh runtime directory; clear away the one of a process that was killed."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (data / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise CannotRunError(f"The data directory {data} cannot be used: {error.strerror}.") from None
+    with lock:
+        lock.seek(0)
+        holder = _holder(lock.read())
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotRunError(
+                f"The data directory {data} is held by process {holder.get('pid', 'unknown')}; "
+                "stop that one first, or name another directory with --data."
+            ) from None
+        _clear(holder.get("runtime"))
+        runtime = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX))
+        lock.truncate(0)
+        lock.write(json.dumps({"pid": os.getpid(), "runtime": str(runtime)}))
+        lock.flush()
+        try:
+            yield runtime
+        finally:
+            shutil.rmtree(runtime, ignore_errors=True)
+
+
+def _holder(text: str) -> dict[str, str]:
+    with contextlib.suppress(ValueError):
+        value = json.loads(text)
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def _clear(runtime: str | None) -> None:
+    if runtime and Path(runtime).name.startswith(_RUNTIME_PREFIX):
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _port_held(address: tuple[str, int], protocol: str) -> Iterator[_Address]:
+    """
+    Reserve a port for the children and yield its real number.
+
+    With SO_REUSEPORT alone a second service would start without an error and take half the connections, so the port is first
+    bound by itself; then it is bound again in the way that lets the children bind it too, and never listened on.
+    """
+    host, port = address
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            # Binding succeeds beside a socket that has not listened yet; listening does not.
+            probe.listen(1)
+            bound = probe.getsockname()
+        holder = socket.socket(family)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(bound)
+    except OSError as error:
+        raise CannotRunError(
+            f"The {protocol} address {host}:{port} cannot be bound: {error.strerror or error}."
+        ) from None
+    with holder:
+        yield _Address(host=bound[0], port=bound[1])

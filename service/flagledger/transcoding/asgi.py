@@ -1,0 +1,314 @@
+"""
+The ASGI application: HTTP requests in, calls of a servicer, JSON out.
+
+What refuses a request comes in this order: 404, 405, what `authorize` raises, 415, 413, 400. Until a request is
+authorised nothing of its body is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import orjson
+from google.protobuf.descriptor import ServiceDescriptor
+from google.rpc import code_pb2
+
+from flagledger.transcoding import body as bodies
+from flagledger.transcoding import status as statuses
+from flagledger.transcoding.binding import Binding, BindingError, bindings
+from flagledger.transcoding.call import Authorize, CallSettings, Headers, Refusal, Target, ToStatus, perform
+from flagledger.transcoding.codec import Codec, CodecError, CodecOptions
+from flagledger.transcoding.context import Metadatum, TranscodedContext, metadata_value, timeout_seconds
+from flagledger.transcoding.router import ANY_METHOD, Match, Router
+from flagledger.transcoding.template import TemplateError
+
+Scope = MutableMapping[str, Any]
+OnResponse = Callable[[TranscodedContext], Headers]
+
+_logger = logging.getLogger(__name__)
+
+_JSON: Final = (b"content-type", b"application/json")
+_CLOSE: Final = (b"connection", b"close")
+
+
+class Route(NamedTuple):
+    """One HTTP method and path template, and the rpc behind it (`/package.Service/Method`)."""
+
+    http_method: str
+    template: str
+    full_method_name: str
+
+
+class Transcoder:
+    """
+    Serves servicers to REST clients from their google.api.http annotations.
+
+    Args:
+        services: Pairs of a service descriptor and its servicer, an object with `async def Method(self, request,
+            context)` for every annotated rpc. An rpc without an annotation is not served.
+        max_body_bytes: Most that a body may hold, as sent and decompressed.
+        max_depth: Levels of objects and arrays that a body may have.
+        header_allow_list: Request headers that become invocation metadata, in any case; values of `-bin` headers are
+            base64.
+        authorize: Called with the full method name and the context once the route is known, before the body is looked
+            at; raises to refuse.
+        to_status: Maps the application's own exceptions to a Status; None makes an UNKNOWN, which is logged and tells
+            the client nothing.
+        body_budget: What all bodies in flight may hold together; its `acquire` raises the application's own exception.
+        body_timeout: Seconds that may pass between two pieces of a body; then 408.
+        preserving_proto_field_name: See CodecOptions.
+        always_print_primitive: See CodecOptions.
+        int64_as_numbers: See CodecOptions.
+        ignore_unknown_below: See CodecOptions; what was ignored stands in `context.ignored_fields`.
+        max_elements: See CodecOptions.
+        collect_errors_in: See CodecOptions; what was collected stands in `context.element_errors`.
+        on_ignored: Called with each distinct path that was ignored, once a call.
+        on_response: Called before every answer to a routed request; returns headers to add.
+
+    Raises:
+        BindingError: An annotation cannot be served, or a servicer lacks a method; the message names the rpc.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[tuple[ServiceDescriptor, Any]],
+        *,
+        max_body_bytes: int = 4 << 20,
+        max_depth: int = 40,
+        header_allow_list: Collection[str] = ("authorization", "user-agent"),
+        authorize: Authorize | None = None,
+        to_status: ToStatus | None = None,
+        body_budget: bodies.ByteBudget | None = None,
+        body_timeout: float = 15.0,
+        preserving_proto_field_name: bool = False,
+        always_print_primitive: bool = False,
+        int64_as_numbers: bool = False,
+        ignore_unknown_below: Collection[str] = (),
+        collect_errors_in: Collection[str] = (),
+        max_elements: Mapping[str, int] | None = None,
+        on_ignored: Callable[[str], None] | None = None,
+        on_response: OnResponse | None = None,
+    ) -> None:
+        codec = Codec(
+            CodecOptions(
+                preserving_proto_field_name=preserving_proto_field_name,
+                always_print_primitive=always_print_primitive,
+                int64_as_numbers=int64_as_numbers,
+                max_depth=max_depth,
+                ignore_unknown_below=frozenset(ignore_unknown_below),
+                collect_errors_in=frozenset(collect_errors_in),
+                max_elements=max_elements or {},
+            )
+        )
+        self._settings = CallSettings(
+            max_body_bytes=max_body_bytes,
+            body_timeout=body_timeout,
+            body_budget=body_budget,
+            authorize=authorize,
+            to_status=to_status,
+            on_ignored=on_ignored,
+        )
+        # ASGI servers give header names in lower case.
+        self._allow_list = {name.lower().encode("latin-1"): name.lower() for name in header_allow_list}
+        self._on_response = on_response
+        self._router = Router()
+        self._routes: list[Route] = []
+        for service, servicer in services:
+            for binding in bindings(service, codec):
+                self._add(binding, servicer)
+
+    def _add(self, binding: Binding, servicer: Any) -> None:
+        method = getattr(servicer, binding.method_name, None)
+        if method is None:
+            raise BindingError(f"{binding.full_method_name}: the servicer has no method {binding.method_name}.")
+        try:
+            self._router.add(binding.http_method, binding.template, Target(binding, method))
+        except TemplateError as error:
+            raise BindingError(f"{binding.full_method_name}: {error.message}.") from None
+        self._routes.append(Route(binding.http_method, binding.template, binding.full_method_name))
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return every route, in the order of the annotations."""
+        return tuple(self._routes)
+
+    def match(self, http_method: str, raw_path: str) -> Match | None:
+        """Return the match of a path, or None; HEAD is answered where GET is."""
+        match = self._router.match(http_method, raw_path)
+        if match is None and http_method == "HEAD":
+            return self._router.match("GET", raw_path)
+        return match
+
+    def owns(self, raw_path: str) -> bool:
+        """Tell whether a path has a route under any HTTP method, so that its OPTIONS and 405 are answered here."""
+        return bool(self._router.methods(raw_path))
+
+    async def __call__(self, scope: Scope, receive: bodies.Receive, send: bodies.Send) -> None:
+        """Serve one ASGI scope: http, or a lifespan that needs nothing."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "lifespan":
+            await _lifespan(receive, send)
+        else:
+            raise ValueError(f"A scope of the type {kind!r} is not served.")
+
+    async def _http(self, scope: Scope, receive: bodies.Receive, send: bodies.Send) -> None:
+        http_method = scope["method"]
+        raw_path = _raw_path(scope)
+        match = self.match(http_method, raw_path)
+        if match is None:
+            await self._unrouted(scope, raw_path, receive, send)
+            return
+        headers, context = self._context(scope, match, raw_path)
+        try:
+            response = await perform(
+                match.target, self._settings, context, headers, scope["query_string"], match.variables, receive
+            )
+            payload = _payload(match.target.binding, response, context)
+        except bodies.ClientGoneError:
+            context.cancel()
+            context.finish(statuses.http_status(code_pb2.CANCELLED))
+            return
+        except Refusal as refusal:
+            context.fail(refusal.status)
+            await self._refuse(scope, headers, refusal, context, receive, send)
+            return
+        except asyncio.CancelledError:
+            context.cancel()
+            context.finish(statuses.http_status(code_pb2.CANCELLED))
+            raise
+        status = context.success_status()
+        context.finish(status)
+        if status == 204:  # noqa: PLR2004  # No Content has none, nor a length
+            payload = b""
+            found = []
+        else:
+            found = [_JSON, (b"content-length", b"%d" % len(payload))]
+        found += context.response_headers()
+        found += self._extra_headers(context)
+        await send({"type": "http.response.start", "status": status, "headers": found})
+        await send({"type": "http.response.body", "body": b"" if http_method == "HEAD" else payload})
+
+    async def _unrouted(self, scope: Scope, raw_path: str, receive: bodies.Receive, send: bodies.Send) -> None:
+        methods = self._router.methods(raw_path)
+        headers = dict(scope["headers"])
+        if not methods:
+            status = statuses.make(code_pb2.NOT_FOUND, "There is nothing at this path.")
+            await self._refuse(scope, headers, Refusal(404, status, body_unread=True), None, receive, send)
+            return
+        allowed = set(methods) - {ANY_METHOD} | {"OPTIONS"}
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        listed = ", ".join(sorted(allowed))
+        allow = (b"allow", listed.encode())
+        if scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": [allow]})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        status = statuses.make(code_pb2.UNIMPLEMENTED, f"This path takes {listed}.")
+        refusal = Refusal(405, status, headers=[allow], body_unread=True)
+        await self._refuse(scope, headers, refusal, None, receive, send)
+
+    def _context(self, scope: Scope, match: Match, raw_path: str) -> tuple[dict[bytes, bytes], TranscodedContext]:
+        headers: dict[bytes, bytes] = {}
+        metadata: list[Metadatum] = []
+        fault: CodecError | None = None
+        deadline: float | None = None
+        allow_list = self._allow_list
+        try:
+            for name, value in scope["headers"]:
+                headers[name] = value
+                key = allow_list.get(name)
+                if key is not None:
+                    metadata.append(Metadatum(key, metadata_value(key, value)))
+            timeout = headers.get(b"grpc-timeout")
+            if timeout is not None:
+                deadline = asyncio.get_running_loop().time() + timeout_seconds(timeout.decode("latin-1"))
+        except CodecError as error:
+            # A 400, which comes last of all refusals.
+            fault = error
+            headers = dict(scope["headers"])
+        context = TranscodedContext(
+            full_method_name=match.target.binding.full_method_name,
+            http_method=scope["method"],
+            http_path=raw_path,
+            invocation_metadata=tuple(metadata),
+            client=scope.get("client"),
+            deadline=deadline,
+            fault=fault,
+        )
+        return headers, context
+
+    async def _refuse(
+        self,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        refusal: Refusal,
+        context: TranscodedContext | None,
+        receive: bodies.Receive,
+        send: bodies.Send,
+    ) -> None:
+        payload = statuses.body(refusal.status)
+        found = [_JSON, (b"content-length", b"%d" % len(payload)), *refusal.headers, *statuses.headers(refusal.status)]
+        if context is not None:
+            context.finish(refusal.http_status)
+            found += context.response_headers()
+            found += self._extra_headers(context)
+        unread = refusal.body_unread and _may_be_large(headers)
+        if unread and scope.get("http_version", "1.1").startswith("1"):
+            found.append(_CLOSE)
+        await send({"type": "http.response.start", "status": refusal.http_status, "headers": found})
+        answer = b"" if scope["method"] == "HEAD" else payload
+        if unread:
+            # The answer goes out whole; a connection that closes on unread bytes would take it back.
+            await send({"type": "http.response.body", "body": answer, "more_body": True})
+            await bodies.drain(receive)
+            answer = b""
+        await send({"type": "http.response.body", "body": answer})
+
+    def _extra_headers(self, context: TranscodedContext) -> list[tuple[bytes, bytes]]:
+        if self._on_response is None:
+            return []
+        try:
+            return list(self._on_response(context))
+        except Exception:
+            _logger.exception("Headers for the answer of %s could not be made.", context.full_method_name)
+            return []
+
+
+def _payload(binding: Binding, response: Any, context: TranscodedContext) -> bytes:
+    try:
+        return orjson.dumps(binding.response(response))
+    except Exception:
+        _logger.exception("The response of %s could not be written as JSON.", context.full_method_name)
+        status = statuses.make(code_pb2.INTERNAL, "The response could not be written as JSON.")
+        raise Refusal(500, status) from None
+
+
+def _may_be_large(headers: dict[bytes, bytes]) -> bool:
+    length = headers.get(b"content-length")
+    if length is None:
+        return b"transfer-encoding" in headers
+    return not length.isdigit() or int(length[:18]) > bodies.SMALL_BODY
+
+
+def _raw_path(scope: Scope) -> str:
+    """Return the path as it came, below the root path of a parent application."""
+    raw: bytes | None = scope.get("raw_path")
+    path = quote(scope["path"], safe="/:@!$&'()*+,;=~") if raw is None else raw.decode("latin-1").partition("?")[0]
+    root = quote(scope.get("root_path", ""), safe="/:@!$&'()*+,;=~")
+    if root and path.startswith(root):
+        return path[len(root) :]
+    return path
+
+
+async def _lifespan(receive: bodies.Receive, send: bodies.Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

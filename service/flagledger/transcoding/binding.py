@@ -1,0 +1,191 @@
+"""From the google.api.http annotation of an rpc to what turns HTTP requests into its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+
+from flagledger.transcoding.codec import Codec, build, is_plain_message
+from flagledger.transcoding.codec_decode import Decode
+from flagledger.transcoding.codec_fields import SCALARS, field_kind, message_of
+from flagledger.transcoding.codec_plan import Report
+from flagledger.transcoding.codec_scalars import CodecError
+from flagledger.transcoding.codec_wire import sized, tag
+from flagledger.transcoding.parameters import Parameter, QueryBinder, resolve
+from flagledger.transcoding.template import PathTemplate, TemplateError
+
+_VERBS: Final = {"get": "GET", "put": "PUT", "post": "POST", "delete": "DELETE", "patch": "PATCH"}
+WHOLE_BODY: Final = "*"
+
+
+class BindingError(ValueError):
+    """A binding that cannot be served; the message names the rpc."""
+
+
+def http_rules(method: MethodDescriptor) -> list[http_pb2.HttpRule]:
+    """Return the bindings in the annotation of *method*, the additional ones last; none where it has no annotation."""
+    options: Any = method.GetOptions()
+    if not options.HasExtension(annotations_pb2.http):
+        return []
+    rule: Any = options.Extensions[annotations_pb2.http]
+    for additional in rule.additional_bindings:
+        if additional.additional_bindings:
+            raise BindingError(f"{method.full_name}: additional_bindings cannot hold additional_bindings themselves.")
+    return [rule, *rule.additional_bindings]
+
+
+class Binding:
+    """
+    One HTTP method and path of one rpc, checked, with everything compiled that a request needs.
+
+    Attributes:
+        http_method: In capitals; `*` for any.
+        template: Text of the path template.
+        full_method_name: `/package.Service/Method`.
+        has_body: Whether the request has a body that counts.
+
+    Raises:
+        BindingError: The annotation cannot be served.
+    """
+
+    def __init__(self, method: MethodDescriptor, rule: http_pb2.HttpRule, codec: Codec) -> None:
+        self._rpc = method.full_name
+        self.full_method_name = f"/{method.containing_service.full_name}/{method.name}"
+        if method.client_streaming or method.server_streaming:
+            raise BindingError(f"{self._rpc}: a streaming rpc with a google.api.http annotation cannot be served yet.")
+        self.method_name = method.name
+        self.http_method, self.template = self._pattern(rule)
+        self.has_body = bool(rule.body)
+        self._codec = codec
+        self._request = method.input_type
+        self.request_class: type[Any] = message_factory.GetMessageClass(method.input_type)
+        taken: set[str] = set()
+        try:
+            parsed = PathTemplate.parse(self.template)
+        except TemplateError as error:
+            hint = " (templates have no trailing slash; requests may)" if self.template.endswith("/") else ""
+            raise BindingError(f"{self._rpc}: {self.template!r}: {error}{hint}.") from None
+        self._variables = {variable.field_path: self._variable(variable.field_path) for variable in parsed.variables}
+        taken.update(self._variables)
+        self._body_field = self._top_level(rule.body, "body", method.input_type)
+        if self._body_field is not None:
+            for name in self._variables:
+                if name.partition(".")[0] == self._body_field.name:
+                    raise BindingError(f"{self._rpc}: the path sets {name}, which lies in the body field {rule.body}.")
+            taken.add(self._body_field.name)
+        self._query = QueryBinder(method.input_type, taken=frozenset(taken), everything_taken=rule.body == WHOLE_BODY)
+        self._decode = self._body_decoder()
+        self._response_field = self._top_level(rule.response_body, "response_body", method.output_type)
+        self._response = method.output_type
+        self._encode = codec.encoder(method.output_type)
+
+    def _pattern(self, rule: http_pb2.HttpRule) -> tuple[str, str]:
+        pattern = rule.WhichOneof("pattern")
+        if pattern is None:
+            raise BindingError(f"{self._rpc}: the google.api.http annotation has no path.")
+        if pattern == "custom":
+            if not rule.custom.kind:
+                raise BindingError(f"{self._rpc}: a custom pattern needs a kind.")
+            return rule.custom.kind, rule.custom.path
+        return _VERBS[pattern], getattr(rule, pattern)
+
+    def _variable(self, name: str) -> Parameter:
+        current: Descriptor | None = self._request
+        # A template names fields as the .proto file does.
+        for part in name.split("."):
+            if current is None or part not in current.fields_by_name:
+                raise BindingError(
+                    f"{self._rpc}: the path variable {name} is not a field of {self._request.full_name}."
+                )
+            current = current.fields_by_name[part].message_type
+        path = resolve(self._request, name)
+        leaf = path[-1]
+        if leaf.is_repeated or field_kind(leaf) not in SCALARS or any(field.is_repeated for field in path):
+            raise BindingError(f"{self._rpc}: the path variable {name} is not a singular scalar.")
+        return Parameter(path)
+
+    def _top_level(self, name: str, what: str, descriptor: Descriptor) -> FieldDescriptor | None:
+        if not name or (name == WHOLE_BODY and what == "body"):
+            return None
+        field = descriptor.fields_by_name.get(name)
+        if field is None:
+            raise BindingError(
+                f"{self._rpc}: {what} names {name!r}, which is not a top-level field of {descriptor.full_name}."
+            )
+        return field
+
+    def _body_decoder(self) -> Decode:
+        if self._body_field is not None and is_plain_message(self._body_field):
+            return self._codec.decoder(message_of(self._body_field))
+        return self._codec.decoder(self._request)
+
+    def request(self, body: Any, variables: dict[str, str], query: bytes, report: Report) -> Any:
+        """
+        Return the request message.
+
+        Args:
+            body: Parsed JSON of the body; not looked at where the rpc takes none.
+            variables: What the path captured.
+            query: The query string as it came.
+            report: Takes what was collected and ignored.
+
+        Raises:
+            CodecError: Something does not fit; the path is relative to the body, or names the variable or parameter.
+        """
+        message = build(self.request_class(), self._content(body, report)) if self.has_body else self.request_class()
+        for name, text in variables.items():
+            self._variables[name].set(message, text)
+        if query:
+            self._query.bind(message, query)
+        return message
+
+    def _content(self, body: Any, report: Report) -> str:
+        field = self._body_field
+        if field is None:
+            return self._decode(body, report, 1)
+        if is_plain_message(field):
+            return tag(field) + sized(self._decode(body, report, 1))
+        try:
+            return self._decode({field.json_name: body}, report, 0)
+        except CodecError as error:
+            # Relative to the body: `[3].name` of a repeated field, nothing of a scalar.
+            for name in (field.name, field.json_name):
+                if error.path.startswith(name):
+                    error.path = error.path[len(name) :].removeprefix(".")
+                    break
+            raise
+
+    def ignored_paths(self, body: Any) -> tuple[str, ...]:
+        """Return the distinct paths of the body's fields that were ignored."""
+        field = self._body_field
+        if field is None or not is_plain_message(field):
+            return self._codec.ignored_paths(self._request, body if field is None else {field.json_name: body})
+        return self._codec.ignored_paths(message_of(field), body)
+
+    def response(self, message: Any) -> Any:
+        """Return what orjson writes for the response *message*, or for its `response_body` field."""
+        field = self._response_field
+        if field is None:
+            return self._encode(message)
+        return self._encode_field(message, field)
+
+    def _encode_field(self, message: Any, field: FieldDescriptor) -> Any:
+        if is_plain_message(field):
+            return self._codec.encoder(message_of(field))(getattr(message, field.name))
+        name = field.name if self._codec.options.preserving_proto_field_name else field.json_name
+        encoded = self._encode(message)
+        if name in encoded:
+            return encoded[name]
+        # An empty list or map, or a scalar at its default, is what the answer is about here.
+        return self._codec.default(field)
+
+
+def bindings(service: Any, codec: Codec) -> Iterator[Binding]:
+    """Yield every binding of every annotated rpc of a service descriptor; BindingError where one cannot be served."""
+    for method in service.methods:
+        for rule in http_rules(method):
+            yield Binding(method, rule, codec)

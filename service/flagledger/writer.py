@@ -1,0 +1,308 @@
+"""
+The writer: moves what is in the journal into the store, in order, each entry exactly once.
+
+```text
+journal.read(behind the store's position) ─▶ to_columns ─▶ store.apply (rows and position in one step) ─▶
+journal.trim(what a checkpoint covers)
+```
+
+It holds no state of its own that matters: killed anywhere and started again, it reads on from the store's position. Few
+entries are waited for a moment so that they share a commit; many are taken together, which costs the store less for
+each row. An entry that cannot be stored is found by halving, set aside in the store as it is, and counted; the others
+go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import pyarrow as pa
+
+from flagledger.errors import FlagledgerError
+from flagledger.journal.base import Entry, Journal
+from flagledger.store.base import AheadOfJournalError, RowsRefusedError, SetAside, Store, StoreError
+from flagledger.store.columns import DISCARDS, ROWS, ConversionError, to_columns
+from flagledger.store.plain import to_columns_plainly
+from flagledger.telemetry.logging import get_logger
+
+# Well over 122,880 rows of the usual size: from there DuckDB writes row groups straight into its file, past its log.
+READ_BYTES: Final = 24 << 20
+# Less than this is waited for.
+SMALL_BYTES: Final = 1 << 20
+LINGER_SECONDS: Final = 0.2
+IDLE_SECONDS: Final = 0.05
+DRAIN_SECONDS: Final = 2.0
+FIRST_BACKOFF_SECONDS: Final = 0.1
+MAX_BACKOFF_SECONDS: Final = 10.0
+
+_MAX_DESCRIPTION: Final = 1_000
+
+
+class WriterJournal(Journal, Protocol):
+    """A journal that also says how far it has come."""
+
+    def last_position(self) -> int:
+        """Return the position given out last; 0 where there was none."""
+
+
+class WriterMetrics(Protocol):
+    """What the writer counts."""
+
+    def applied(self, rows: int) -> None:
+        """Count *rows* that were committed to the store."""
+
+    def quarantined(self, entries: int) -> None:
+        """Count *entries* that were set aside."""
+
+    def store_failed(self) -> None:
+        """Count an attempt that failed and is made again."""
+
+    def unapplied(self, entries: int) -> None:
+        """Set how many *entries* of the journal the store does not hold yet."""
+
+
+class NullMetrics:
+    """Counts nothing."""
+
+    def applied(self, rows: int) -> None:
+        """Ignore it."""
+
+    def quarantined(self, entries: int) -> None:
+        """Ignore it."""
+
+    def store_failed(self) -> None:
+        """Ignore it."""
+
+    def unapplied(self, entries: int) -> None:
+        """Ignore it."""
+
+
+_NULL_METRICS: Final = NullMetrics()
+_NO_ROWS: Final = pa.RecordBatch.from_pylist([], ROWS)
+_NO_DISCARDS: Final = pa.RecordBatch.from_pylist([], DISCARDS)
+
+
+class Writer:
+    """
+    The loop from journal to store, in a thread of its own.
+
+    The store is opened by the loop and closed at its end. While it cannot be opened or fails, the loop tries again
+    after a delay that doubles up to 10 s; the journal takes what arrives until it reaches its limit.
+
+    Args:
+        journal: Where entries come from; read and trimmed here alone.
+        open_store: Opens the store; raises StoreError where that fails.
+        metrics: What counts.
+        read_bytes: Payload taken at a time.
+        linger_seconds: Seconds that few entries are waited on for more.
+        idle_seconds: Seconds between two looks at an empty journal.
+
+    Attributes:
+        applied_rows: Rows committed in this object's life.
+        quarantined_entries: Entries set aside in it.
+        failures: Attempts that failed in it.
+        last_error: Sentence about the attempt that failed last; None once one has succeeded again.
+        opened: Whether the store has been opened at some time.
+        refused: What was wrong, where the last attempt failed in a way that no further one will mend; None otherwise.
+    """
+
+    def __init__(
+        self,
+        journal: WriterJournal,
+        open_store: Callable[[], Store],
+        *,
+        metrics: WriterMetrics = _NULL_METRICS,
+        read_bytes: int = READ_BYTES,
+        linger_seconds: float = LINGER_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.applied_rows = 0
+        self.quarantined_entries = 0
+        self.failures = 0
+        self.last_error: str | None = None
+        self.opened = False
+        self.refused: StoreError | None = None
+        self._journal = journal
+        self._open_store = open_store
+        self._metrics = metrics
+        self._read_bytes = read_bytes
+        self._linger_seconds = linger_seconds
+        self._idle_seconds = idle_seconds
+        self._store: Store | None = None
+        self._position = 0
+        self._trimmed = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self.run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Apply what is there, for 2 s at most, end the loop and close the store. Blocks; may be called twice."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def store(self) -> Store:
+        """
+        Return the store, for questions.
+
+        Raises:
+            StoreError: It is not open; the message says why.
+        """
+        store = self._store
+        if store is None:
+            raise StoreError(self.last_error or "The store is being opened.")
+        return store
+
+    def position(self) -> int:
+        """
+        Return the position up to which entries have been applied.
+
+        Raises:
+            StoreError: The store is not open.
+        """
+        self.store()
+        return self._position
+
+    def run(self) -> None:
+        """Run the loop in the calling thread until `stop`; `start` runs it in its own."""
+        # Arrow's own allocator keeps what a large batch took, and has new pages zeroed again and again on the way.
+        pa.set_memory_pool(pa.system_memory_pool())
+        backoff = FIRST_BACKOFF_SECONDS
+        moved = False
+        while not self._stopping.is_set():
+            try:
+                had_moved, moved = moved, self._step()
+            except Exception as error:  # noqa: BLE001  # the loop outlives whatever an attempt runs into
+                self._failed(error, backoff)
+                self._stopping.wait(backoff)
+                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+                continue
+            backoff = FIRST_BACKOFF_SECONDS
+            self.last_error = self.refused = None
+            if not moved:
+                if had_moved:
+                    _give_back_memory()
+                self._stopping.wait(self._idle_seconds)
+        self._finish()
+
+    def _step(self) -> bool:
+        """Apply one helping of entries; return whether there was any."""
+        store = self._store or self._open()
+        position = store.position(self._journal.identity)
+        entries = self._read(position)
+        if entries:
+            self._apply(store, entries)
+        store.maintain()
+        self._trim(store)
+        self._position = store.position(self._journal.identity)
+        self._metrics.unapplied(max(self._journal.last_position() - self._position, 0))
+        return bool(entries)
+
+    def _open(self) -> Store:
+        store = self._open_store()
+        try:
+            position = store.position(self._journal.identity)
+            last = self._journal.last_position()
+            if position > last:
+                raise AheadOfJournalError(
+                    f"The store has applied entries up to {position}, but the journal has come to {last} only, as after it was "
+                    "restored: what it records now would be taken for applied. Put back a journal and a store of one moment."
+                )
+            # Now and not when the next entry comes: history must not seem to start anew in between.
+            waiting = self._journal.read(position, 1)
+            store.check_reach(self._journal.identity, waiting[0].position if waiting else last + 1)
+        except BaseException:
+            store.close()
+            raise
+        self._position = position
+        self._store = store
+        self.opened = True
+        return store
+
+    def _read(self, after: int) -> list[Entry]:
+        entries = self._journal.read(after, self._read_bytes)
+        if (
+            entries
+            and sum(len(entry.payload) for entry in entries) < SMALL_BYTES
+            and not self._stopping.wait(self._linger_seconds)
+        ):
+            entries = self._journal.read(after, self._read_bytes)
+        return entries
+
+    def _apply(self, store: Store, entries: Sequence[Entry]) -> None:
+        stream, first, last = self._journal.identity, entries[0].position, entries[-1].position
+        try:
+            rows, discards = to_columns(entries) if len(entries) > 1 else _one_to_columns(entries)
+            store.apply(stream, first, last, rows, discards)
+        except (ConversionError, RowsRefusedError) as error:
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                self._apply(store, entries[:middle])
+                self._apply(store, entries[middle:])
+                return
+            self._set_aside(store, entries[0], error)
+            return
+        self.applied_rows += rows.num_rows
+        self._metrics.applied(rows.num_rows)
+
+    def _set_aside(self, store: Store, entry: Entry, error: Exception) -> None:
+        apart = SetAside(position=entry.position, payload=entry.payload, description=str(error)[:_MAX_DESCRIPTION])
+        store.apply(self._journal.identity, entry.position, entry.position, _NO_ROWS, _NO_DISCARDS, (apart,))
+        self.quarantined_entries += 1
+        self._metrics.quarantined(1)
+        # The content stays out of the log: it may name people.
+        get_logger().error(
+            "a journal entry cannot be stored and was set aside", position=entry.position, error=type(error).__name__
+        )
+
+    def _trim(self, store: Store) -> None:
+        trimmable = store.trimmable(self._journal.identity)
+        if trimmable > self._trimmed:
+            self._journal.trim(trimmable)
+            self._trimmed = trimmable
+
+    def _failed(self, error: Exception, backoff: float) -> None:
+        self.failures += 1
+        self.last_error = str(error)
+        self.refused = error if isinstance(error, StoreError) and not error.temporary else None
+        self._metrics.store_failed()
+        known = isinstance(error, StoreError | FlagledgerError)
+        get_logger().error(
+            "applying to the store failed", error=str(error), retry_after=backoff, exc_info=None if known else error
+        )
+
+    def _finish(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        try:
+            while time.monotonic() < deadline and self._store is not None and self._step():
+                pass
+            if self._store is not None:
+                self._store.checkpoint()
+                self._trim(self._store)
+        except Exception as error:  # noqa: BLE001  # what was not applied stays in the journal
+            self._failed(error, 0)
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+
+def _give_back_memory() -> None:
+    """Return to the system what a backlog took and nothing uses any more; a large part of it, with the GNU C library."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _one_to_columns(entries: Sequence[Entry]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Convert a single entry, in the slow way too before giving it up."""
+    try:
+        return to_columns(entries)
+    except ConversionError:
+        return to_columns_plainly(entries)

@@ -1,0 +1,178 @@
+"""The service, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from support.reading import evaluations, post, wait_for_total
+from support.server import RunningServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(900)]
+
+KILLS = int(os.environ.get("KILLS", "20"))
+CLIENT_KEY = "demo-client-key"
+ENVIRONMENTS = f"""
+[[environments]]
+name = "demo"
+keys = ["{CLIENT_KEY}"]
+features = ["new_dashboard"]
+"""
+
+
+@pytest.fixture
+def environments(tmp_path: Path) -> Path:
+    """Return an environments file with one key and one feature."""
+    path = tmp_path / "environments.toml"
+    path.write_text(ENVIRONMENTS)
+    return path
+
+
+def tree(server: RunningServer) -> list[psutil.Process]:
+    """Return the processes of the service, the supervisor first."""
+    parent = psutil.Process(server.process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def role(process: psutil.Process, server: RunningServer) -> str:
+    """Return `writer`, or what else the process is, by the store that it holds open."""
+    held = {Path(file.path).name for file in process.open_files()}
+    return "writer" if "store.duckdb" in held else "front"
+
+
+def tell(oracle: subprocess.Popen[str], told: dict[str, str]) -> None:
+    """Send a line to the oracle."""
+    assert oracle.stdin is not None
+    oracle.stdin.write(json.dumps(told) + "\n")
+    oracle.stdin.flush()
+
+
+def test_whole_tree_killed(server_factory: Callable[..., RunningServer], environments: Path, tmp_path: Path) -> None:
+    """Nothing acknowledged is lost, nothing is there twice, nothing is invented, however often everything is killed."""
+    data = tmp_path / "data"
+    seed = random.randrange(2**32)
+    dice = random.Random(seed)
+    oracle = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("oracle.py")), CLIENT_KEY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(KILLS):
+            server = server_factory(data=data, environments=environments)
+            tell(oracle, server.ready)
+            time.sleep(dice.uniform(0.05, 1.5))
+            processes = tree(server)
+            dice.shuffle(processes)
+            for process in processes:
+                process.kill()
+            psutil.wait_procs(processes, timeout=10)
+            server.kill()
+        server = server_factory(data=data, environments=environments)
+        tell(oracle, server.ready)
+        time.sleep(0.5)
+        tell(oracle, {})
+        assert oracle.stdout is not None
+        result = json.loads(oracle.stdout.readline())
+    finally:
+        oracle.kill()
+        oracle.communicate()
+
+    count = result["evaluations"]
+    expected = {f"{batch_id}/{index}" for batch_id in result["acknowledged"] for index in range(count)}
+    sent = {f"{batch_id}/{index}" for batch_id in result["sent"] for index in range(count)}
+    wait_for_total(server, len(expected), seconds=60)
+    found = Counter()
+    altered = []
+    for evaluation in evaluations(server):
+        found[evaluation["identity_identifier"]] += 1
+        if evaluation["value"] != evaluation["identity_identifier"]:
+            altered.append(evaluation)
+
+    assert [] == result["wrong"], seed
+    assert {"lost": 0, "duplicated": 0, "invented": 0, "altered": 0} == {
+        "lost": len(expected - found.keys()),
+        "duplicated": sum(times > 1 for times in found.values()),
+        "invented": len(found.keys() - sent),
+        "altered": len(altered),
+    }, seed
+    # The test must have been one: there was load in every round, over both protocols.
+    assert {"grpc", "http"} == {batch_id.split("-")[0] for batch_id in result["acknowledged"]}
+    assert len(result["acknowledged"]) > 10 * KILLS
+
+
+def test_supervisor_killed(server_factory: Callable[..., RunningServer], environments: Path, tmp_path: Path) -> None:
+    """No child outlives its supervisor: five seconds later nobody listens, and a new start succeeds."""
+    data = tmp_path / "data"
+    server = server_factory(data=data, environments=environments)
+    children = tree(server)[1:]
+
+    server.kill()
+    _, alive = psutil.wait_procs(children, timeout=5)
+
+    assert len(children) >= 2
+    assert [] == alive
+    ports = {int(server.ready[name].rsplit(":", 1)[1]) for name in ("http", "grpc")}
+    listening = {
+        connection.laddr.port for connection in psutil.net_connections("tcp") if connection.status == psutil.CONN_LISTEN
+    }
+    assert set() == ports & listening
+    assert 0 == server_factory(data=data, environments=environments).stop()
+
+
+def test_writer_killed(server_factory: Callable[..., RunningServer], environments: Path) -> None:
+    """Intake goes on without the writer, and the writer is back within ten seconds with all that came meanwhile."""
+    server = server_factory(environments=environments)
+    batch = {
+        "evaluations": [
+            {"feature_name": "new_dashboard", "enabled": True, "evaluation_timestamp": "2026-02-10T11:00:00Z"}
+        ]
+    }
+    assert 202 == post(server, batch, key=CLIENT_KEY)[0]
+    [writer] = [process for process in tree(server)[1:] if role(process, server) == "writer"]
+
+    writer.kill()
+    killed = time.monotonic()
+    statuses = []
+    while time.monotonic() - killed < 2:
+        statuses.append(post(server, batch, key=CLIENT_KEY)[0])
+        time.sleep(0.02)
+
+    assert {202} == set(statuses)
+    expected = 1 + len(statuses)
+    assert expected == wait_for_total(server, expected, seconds=10 - (time.monotonic() - killed))
+
+
+@pytest.mark.parametrize("victim", ["front", "writer"])
+def test_child_killed_again_and_again(
+    server_factory: Callable[..., RunningServer], environments: Path, victim: str
+) -> None:
+    """A child that keeps dying keeps being started, and the service answers again each time."""
+    server = server_factory(environments=environments)
+    for _ in range(3):
+        for process in tree(server)[1:]:
+            if role(process, server) == victim:
+                process.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            try:
+                status, _ = post(server, {"evaluations": []}, key=CLIENT_KEY)
+            except OSError:
+                time.sleep(0.1)
+                continue
+            if status == 202:
+                break
+        else:
+            pytest.fail(f"no answer after a {victim} was killed\n{server.log()}")
+        time.sleep(0.5)

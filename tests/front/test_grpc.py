@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from flagledger.errors import FlagledgerError, Reason
+from flagledger.v1 import evaluation_pb2, evaluation_service_pb2
+from front.conftest import MAX_BODY_BYTES, Fronts
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+from support.intake import CLIENT_KEY, valid_evaluation
+
+METADATA = [("x-environment-key", CLIENT_KEY)]
+PATH = "/flagledger.v1.EvaluationService/RecordEvaluations"
+
+
+def batch(
+    *evaluations: evaluation_pb2.Evaluation, batch_id: str = ""
+) -> evaluation_service_pb2.RecordEvaluationsRequest:
+    """Return a request of these evaluations."""
+    return evaluation_service_pb2.RecordEvaluationsRequest(
+        batch=evaluation_pb2.EvaluationBatch(evaluations=evaluations, batch_id=batch_id)
+    )
+
+
+async def refusal(call: grpc.aio.UnaryUnaryCall[object, object]) -> tuple[grpc.StatusCode, status_pb2.Status | None]:
+    """Return the code and the rich status that a call fails with."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    return failed.value.code(), rpc_status.from_call(failed.value)
+
+
+def detail(status: status_pb2.Status | None, kind: type) -> object | None:
+    """Return the detail of *kind*, or None."""
+    for packed in status.details if status else ():
+        if packed.Is(kind.DESCRIPTOR):
+            found = kind()
+            packed.Unpack(found)
+            return found
+    return None
+
+
+async def test_malformed(fronts: Fronts) -> None:
+    """A message that is no protobuf answers INVALID_ARGUMENT with a status, not UNKNOWN."""
+    code, status = await refusal(fronts.channel.unary_unary(PATH)(b"\xff\xff\xff", metadata=METADATA))
+
+    assert grpc.StatusCode.INVALID_ARGUMENT is code
+    assert "MALFORMED" == detail(status, error_details_pb2.ErrorInfo).reason
+
+
+async def test_key_first(fronts: Fronts) -> None:
+    """Without a key nothing is said of the message, malformed or not."""
+    answers = [await refusal(fronts.channel.unary_unary(PATH)(raw)) for raw in (b"\xff\xff\xff", b"")]
+
+    assert grpc.StatusCode.UNAUTHENTICATED is answers[0][0]
+    assert answers[0] == answers[1]
+
+
+async def test_too_large(fronts: Fronts) -> None:
+    """A message past the limit is RESOURCE_EXHAUSTED without a delay: the same one is never to be sent again."""
+    code, status = await refusal(
+        fronts.stub.RecordEvaluations(batch(valid_evaluation(variant="x" * MAX_BODY_BYTES)), metadata=METADATA)
+    )
+
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is code
+    assert None is detail(status, error_details_pb2.RetryInfo)
+    assert [] == fronts.journal.payloads
+
+
+@pytest.mark.parametrize("inflated", [0, 16 << 20])
+async def test_gzip(fronts: Fronts, inflated: int) -> None:
+    """Gzip is taken, and a message that inflates past the limit is refused."""
+    call = fronts.stub.RecordEvaluations(
+        batch(valid_evaluation(variant="x" * inflated)), metadata=METADATA, compression=grpc.Compression.Gzip
+    )
+
+    if inflated:
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED is (await refusal(call))[0]
+    else:
+        assert 1 == (await call).accepted_count
+
+
+async def test_details_fit(fronts: Fronts) -> None:
+    """The details of many long violations stay within the trailers: the code arrives, every time."""
+    broken = [evaluation_pb2.Evaluation(feature_name="x" * 100, variant="é" * 300) for _ in range(60)]
+    for _ in range(50):
+        code, status = await refusal(fronts.stub.RecordEvaluations(batch(*broken), metadata=METADATA))
+
+        assert grpc.StatusCode.INVALID_ARGUMENT is code
+        assert status is not None
+        assert status.ByteSize() <= 4096
+        assert 20 >= len(detail(status, error_details_pb2.BadRequest).field_violations) > 0
+
+
+async def test_calls_in_flight(fronts: Fronts) -> None:
+    """Past the limit of calls the answer is RESOURCE_EXHAUSTED with a delay, and the calls within it are answered."""
+    fronts.journal.open.clear()
+    held = [fronts.stub.RecordEvaluations(batch(valid_evaluation()), metadata=METADATA) for _ in range(8)]
+    while fronts.journal.waiting < 8:
+        await asyncio.sleep(0.005)
+
+    code, status = await refusal(fronts.stub.RecordEvaluations(batch(valid_evaluation()), metadata=METADATA))
+    fronts.journal.open.set()
+    answers = await asyncio.gather(*held)
+
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is code
+    assert detail(status, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
+    assert [1] * 8 == [answer.accepted_count for answer in answers]
+    assert (0, 0) == (fronts.in_flight.calls, fronts.in_flight.bytes)
+
+
+async def test_bytes_in_flight(fronts: Fronts) -> None:
+    """Past the budget of bytes the answer is RESOURCE_EXHAUSTED with a delay."""
+    fronts.journal.open.clear()
+    large = [valid_evaluation(variant="x" * 1900) for _ in range(30)]
+    held = [fronts.stub.RecordEvaluations(batch(*large), metadata=METADATA) for _ in range(4)]
+    while fronts.journal.waiting < 4:
+        await asyncio.sleep(0.005)
+
+    code, status = await refusal(fronts.stub.RecordEvaluations(batch(*large), metadata=METADATA))
+    fronts.journal.open.set()
+    await asyncio.gather(*held)
+
+    assert (grpc.StatusCode.RESOURCE_EXHAUSTED, "BYTES_IN_FLIGHT") == (
+        code,
+        detail(status, error_details_pb2.ErrorInfo).reason,
+    )
+    assert 0 == fronts.in_flight.bytes
+
+
+async def test_unforeseen(fronts: Fronts) -> None:
+    """A failure that nobody foresaw is INTERNAL, and tells the caller nothing of itself."""
+    fronts.servicer.failure = ZeroDivisionError("secret")
+
+    code, status = await refusal(fronts.stub.RecordEvaluations(batch(), metadata=METADATA))
+
+    assert grpc.StatusCode.INTERNAL is code
+    assert "secret" not in str(status)
+    assert ("grpc", "flagledger.v1.EvaluationService.RecordEvaluations", 13) in fronts.counted.calls
+
+
+async def test_retry_info(fronts: Fronts) -> None:
+    """A refusal that passes says when to come back."""
+    fronts.journal.refusal = FlagledgerError(Reason.DISK_FAILING, "The disk is full.")
+
+    code, status = await refusal(fronts.stub.RecordEvaluations(batch(valid_evaluation()), metadata=METADATA))
+
+    assert grpc.StatusCode.UNAVAILABLE is code
+    assert 5000 == detail(status, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds()
+
+
+async def test_stream(fronts: Fronts) -> None:
+    """On a stream each batch has its answer, in order; a malformed or refused one ends nothing."""
+    good = batch(valid_evaluation()).SerializeToString()
+    sent = [good, b"\xff\xff\xff", batch(evaluation_pb2.Evaluation()).SerializeToString(), good]
+
+    async def requests() -> AsyncIterator[bytes]:
+        for raw in sent:
+            yield raw
+
+    stream = fronts.channel.stream_stream("/flagledger.v1.EvaluationService/StreamEvaluations")
+    answers = [
+        evaluation_service_pb2.StreamEvaluationsResponse.FromString(raw)
+        async for raw in stream(requests(), metadata=METADATA)
+    ]
+
+    assert ["result", "error", "error", "result"] == [answer.WhichOneof("outcome") for answer in answers]
+    assert ["MALFORMED", "NOTHING_VALID"] == [
+        detail(answer.error, error_details_pb2.ErrorInfo).reason for answer in answers[1:3]
+    ]
+    assert (0, 0) == (fronts.in_flight.calls, fronts.in_flight.bytes)
+
+
+async def test_stream_abandoned(fronts: Fronts) -> None:
+    """A stream whose client goes away gives back what it held."""
+    fronts.journal.open.clear()
+    stream = fronts.stub.StreamEvaluations(metadata=METADATA)
+    await stream.write(evaluation_service_pb2.StreamEvaluationsRequest(batch=batch(valid_evaluation()).batch))
+    while not fronts.journal.waiting:
+        await asyncio.sleep(0.005)
+
+    stream.cancel()
+    fronts.journal.open.set()
+    for _ in range(400):
+        if not fronts.in_flight.calls:
+            break
+        await asyncio.sleep(0.005)
+
+    assert (0, 0) == (fronts.in_flight.calls, fronts.in_flight.bytes)
+
+
+async def test_health(fronts: Fronts) -> None:
+    """Standard health answers for the server and for each service, and turns at the drain."""
+    stub = health_pb2_grpc.HealthStub(fronts.channel)
+
+    async def statuses() -> list[int]:
+        names = ("", "flagledger.v1.EvaluationService")
+        return [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
+
+    before = await statuses()
+    await fronts.server.report(serving=False)
+    after = await statuses()
+
+    assert [health_pb2.HealthCheckResponse.SERVING] * 2 == before
+    assert [health_pb2.HealthCheckResponse.NOT_SERVING] * 2 == after
+
+
+async def test_reflection(fronts: Fronts) -> None:
+    """Reflection lists the services, so that a client needs no file."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(fronts.channel)
+
+    async def requests() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    [answer] = [answer async for answer in stub.ServerReflectionInfo(requests())]
+
+    assert {"flagledger.v1.EvaluationService", "grpc.health.v1.Health"} <= {
+        service.name for service in answer.list_services_response.service
+    }

@@ -1,0 +1,69 @@
+"""Reading back what a running service has recorded, over its REST API."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from support.server import RunningServer
+
+EVALUATIONS = "/api/v2/analytics/evaluations"
+FEATURES = "/api/v2/analytics/features"
+
+
+def get(server: RunningServer, path: str, **parameters: object) -> dict[str, Any]:
+    """Return the JSON answer of a GET under the read token."""
+    query = urllib.parse.urlencode({name: value for name, value in parameters.items() if value})
+    request = urllib.request.Request(
+        f"{server.http_url}{path}?{query}", headers={"Authorization": f"Bearer {server.read_token}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+def evaluations(server: RunningServer, **filters: object) -> Iterator[dict[str, Any]]:
+    """Yield every recorded evaluation that the filters let through, the newest first."""
+    token = ""
+    while True:
+        page = get(server, EVALUATIONS, page_size=1000, page_token=token, **filters)
+        yield from page.get("evaluations", ())
+        token = page["next_page_token"]
+        if not token:
+            return
+
+
+def total(server: RunningServer, environment: str = "") -> int:
+    """Return how many evaluations the features report together; 0 while the store cannot be asked."""
+    try:
+        features = get(server, FEATURES, environment=environment).get("features", ())
+    except (urllib.error.URLError, ConnectionError):
+        return 0
+    return sum(int(feature["evaluation_count"]) for feature in features)
+
+
+def wait_for_total(server: RunningServer, expected: int, *, seconds: float, environment: str = "") -> int:
+    """Return the total once it has reached *expected*, or what it is after *seconds*."""
+    deadline = time.monotonic() + seconds
+    while (found := total(server, environment)) < expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def post(server: RunningServer, body: object, *, key: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    """Send a batch as JSON and return status and answer."""
+    request = urllib.request.Request(
+        f"{server.http_url}{EVALUATIONS}/",
+        data=json.dumps(body).encode(),
+        headers={"X-Environment-Key": key, "Content-Type": "application/json", **(headers or {})},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from flagledger.errors import FlagledgerError, Reason
+from flagledger.journal.base import Appended, Entry, Lag, Outcome
+from flagledger.store.base import Filter, RowsRefusedError, Store, StoreError
+from flagledger.store.duckdb import DuckDBStore
+from flagledger.writer import Writer
+from support.records import MALFORMED, simple_entry
+
+
+class MemoryJournal:
+    """A journal in memory: entries by position, the trimmed ones gone."""
+
+    def __init__(self, identity: str = "journal") -> None:
+        self.identity = identity
+        self.entries: list[Entry] = []
+        self.last = 0
+        self.failing: FlagledgerError | None = None
+        self._lock = threading.Lock()
+
+    async def append(
+        self, environment: str, batch_id: str, digest: bytes, outcome: Outcome, payload: bytes
+    ) -> Appended:
+        """Append *payload*, a duplicate or not."""
+        self.add(payload)
+        return Appended(duplicate=False, outcome=outcome)
+
+    def add(self, payload: bytes | None = None) -> None:
+        """Append *payload*, or a simple entry."""
+        with self._lock:
+            self.last += 1
+            payload = simple_entry(self.last).payload if payload is None else payload
+            self.entries.append(Entry(position=self.last, payload=payload))
+
+    def read(self, after: int, max_bytes: int) -> list[Entry]:
+        """Return entries behind *after*."""
+        if self.failing is not None:
+            raise self.failing
+        with self._lock:
+            found = [entry for entry in self.entries if entry.position > after]
+        size = 0
+        for i, entry in enumerate(found):
+            size += len(entry.payload)
+            if i and size > max_bytes:
+                return found[:i]
+        return found
+
+    def trim(self, up_to: int) -> None:
+        """Forget entries up to *up_to*."""
+        with self._lock:
+            self.entries = [entry for entry in self.entries if entry.position > up_to]
+
+    def lag(self) -> Lag:
+        """Return what is there."""
+        with self._lock:
+            size = sum(len(entry.payload) for entry in self.entries)
+            return Lag(bytes=size, entries=len(self.entries), oldest_age=0.0)
+
+    def last_position(self) -> int:
+        """Return the last position."""
+        return self.last
+
+
+class Counting:
+    """Metrics that can be looked at."""
+
+    def __init__(self) -> None:
+        self.rows = self.entries_set_aside = self.failures = 0
+        self.waiting = -1
+
+    def applied(self, rows: int) -> None:
+        """Count."""
+        self.rows += rows
+
+    def quarantined(self, entries: int) -> None:
+        """Count."""
+        self.entries_set_aside += entries
+
+    def store_failed(self) -> None:
+        """Count."""
+        self.failures += 1
+
+    def unapplied(self, entries: int) -> None:
+        """Keep."""
+        self.waiting = entries
+
+
+Start = Callable[..., Writer]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start writers that end with the test."""
+    writers: list[Writer] = []
+
+    def start_(journal: MemoryJournal, open_store: Callable[[], Store], **options: object) -> Writer:
+        writer = Writer(journal, open_store, **options)  # type: ignore[arg-type]
+        writers.append(writer)
+        writer.start()
+        return writer
+
+    yield start_
+    for writer in writers:
+        writer.stop()
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for *condition*, and fail where it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
+
+
+def recorded(store: Store) -> list[str | None]:
+    """Return the identities of all rows, the newest first."""
+    page = store.list_evaluations(Filter(environment="production"), 1_000_000, None)
+    return [row.identity_identifier for row in page.rows]
+
+
+def expected(*positions: int) -> list[str]:
+    """Return the identities of simple entries at *positions*, the newest first."""
+    return [f"{position}/{i}" for position in sorted(positions, reverse=True) for i in (2, 1, 0)]
+
+
+def reopened(path: Path) -> list[str | None]:
+    """Return the identities in the store at *path*, which nobody holds."""
+    store = DuckDBStore(path)
+    found = recorded(store)
+    store.close()
+    return found
+
+
+def test_entries_become_rows(tmp_path: Path, start: Start) -> None:
+    """What is in the journal, and what comes later, can be asked of the store; counters and metrics say how far it is."""
+    journal, metrics = MemoryJournal(), Counting()
+    journal.add()
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), metrics=metrics)
+    until(lambda: metrics.waiting == 0)
+    journal.add()
+    journal.add()
+    until(lambda: writer.position() == 3)
+
+    assert expected(1, 2, 3) == recorded(writer.store())
+    until(lambda: writer.applied_rows == 9)
+    assert 9 == metrics.rows
+    assert (0, 0, None) == (writer.quarantined_entries, writer.failures, writer.last_error)
+
+
+def test_many_entries_are_applied_in_helpings(tmp_path: Path, start: Start) -> None:
+    """A backlog larger than one helping is applied whole and in order."""
+    journal = MemoryJournal()
+    for _ in range(100):
+        journal.add()
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), read_bytes=1_000, linger_seconds=0.0)
+    until(lambda: writer.applied_rows == 300)
+
+    assert expected(*range(1, 101)) == recorded(writer.store())
+
+
+def test_trimming_follows_checkpoints(tmp_path: Path, start: Start) -> None:
+    """The journal keeps what no checkpoint has covered, and is trimmed when one has, without anything arriving."""
+    journal = MemoryJournal()
+    journal.add()
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store", checkpoint_seconds=3_600.0))
+    until(lambda: writer.applied_rows == 3)
+    time.sleep(0.2)
+    assert 1 == len(journal.entries)
+    writer.stop()
+    journal.add()
+
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store", checkpoint_seconds=0.3))
+
+    until(lambda: not journal.entries)
+    assert expected(1, 2) == recorded(writer.store())
+
+
+def test_stopping_applies_what_is_there(tmp_path: Path, start: Start) -> None:
+    """Stopping records and trims what the journal holds, and lets go of the store."""
+    journal = MemoryJournal()
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), linger_seconds=30.0)
+    until(lambda: writer._store is not None)
+    journal.add()
+    time.sleep(0.2)
+    began = time.monotonic()
+    writer.stop()
+
+    assert time.monotonic() - began < 10
+    assert [] == journal.entries
+    with pytest.raises(StoreError):
+        writer.store()
+    assert expected(1) == reopened(tmp_path / "store")
+
+
+@pytest.mark.parametrize("bad", [{1}, {7}, {20}, {3, 4, 19}, set(range(1, 21))], ids=str)
+def test_bad_entries_are_found_and_set_aside(tmp_path: Path, start: Start, bad: set[int]) -> None:
+    """Entries that cannot be converted are kept as they are and counted; every other one is recorded."""
+    journal, metrics = MemoryJournal(), Counting()
+    for position in range(1, 21):
+        journal.add(MALFORMED if position in bad else None)
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), metrics=metrics)
+    until(lambda: metrics.waiting == 0)
+    writer.stop()
+
+    assert expected(*set(range(1, 21)) - bad) == reopened(tmp_path / "store")
+    assert (len(bad), len(bad)) == (writer.quarantined_entries, metrics.entries_set_aside)
+    with duckdb.connect(str(tmp_path / "store"), read_only=True) as connection:
+        kept = connection.execute("SELECT position, payload FROM quarantine ORDER BY position").fetchall()
+    assert [(position, MALFORMED) for position in sorted(bad)] == kept
+
+
+class PickyStore(DuckDBStore):
+    """A store that does not take rows of one entry, nor fails at anything else."""
+
+    def apply(self, stream: str, first: int, last: int, rows, discards, set_aside=()) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Refuse rows of entry 5."""
+        if first <= 5 <= last and rows.num_rows:
+            raise RowsRefusedError("not these")
+        super().apply(stream, first, last, rows, discards, set_aside)
+
+
+def test_rows_that_the_store_refuses_are_set_aside(tmp_path: Path, start: Start) -> None:
+    """An entry whose rows the store does not take is found and set aside like one that cannot be converted."""
+    journal = MemoryJournal()
+    for _ in range(9):
+        journal.add()
+    writer = start(journal, lambda: PickyStore(tmp_path / "store"))
+    until(lambda: writer.quarantined_entries == 1 and writer.position() == 9)
+
+    assert expected(1, 2, 3, 4, 6, 7, 8, 9) == recorded(writer.store())
+
+
+class FailingStore(DuckDBStore):
+    """A store that fails as often as it is told."""
+
+    failures = 0
+
+    def apply(self, *arguments: object) -> None:
+        """Fail, or apply."""
+        if FailingStore.failures:
+            FailingStore.failures -= 1
+            raise StoreError("no luck")
+        super().apply(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_failing_store_is_tried_again(tmp_path: Path, start: Start) -> None:
+    """Failures of the store lose nothing, are counted, told while they last, and end by themselves."""
+    journal, metrics = MemoryJournal(), Counting()
+    journal.add()
+    FailingStore.failures = 2
+    writer = start(journal, lambda: FailingStore(tmp_path / "store"), metrics=metrics)
+    until(lambda: writer.last_error == "no luck")
+    until(lambda: writer.applied_rows == 3)
+
+    until(lambda: writer.last_error is None)
+    assert expected(1) == recorded(writer.store())
+    assert (2, 2) == (writer.failures, metrics.failures)
+
+
+def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path: Path, start: Start) -> None:
+    """While the file is unreadable, questions get its reason; once it has been put right, everything is recorded."""
+    path, journal = tmp_path / "store", MemoryJournal()
+    path.write_bytes(b"this is no database" * 1_000)
+    journal.add()
+    writer = start(journal, lambda: DuckDBStore(path))
+    until(lambda: writer.failures > 0)
+    with pytest.raises(StoreError, match="cannot be read"):
+        writer.store()
+    path.unlink()
+    until(lambda: writer.applied_rows == 3)
+
+    assert expected(1) == recorded(writer.store())
+
+
+def test_a_failing_journal_is_tried_again(tmp_path: Path, start: Start) -> None:
+    """A journal that cannot be read for a while ends nothing."""
+    journal = MemoryJournal()
+    journal.failing = FlagledgerError(Reason.DISK_FAILING, "The journal could not be read.")
+    journal.add()
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"))
+    until(lambda: writer.failures > 0)
+    journal.failing = None
+    until(lambda: writer.applied_rows == 3)
+
+    assert expected(1) == recorded(writer.store())
+
+
+def test_a_store_that_is_ahead_is_refused(tmp_path: Path, start: Start) -> None:
+    """A journal that was put back from a backup gives out positions again that the store would take for applied: refused."""
+    journal = MemoryJournal()
+    journal.add()
+    journal.add()
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"))
+    until(lambda: writer.applied_rows == 6)
+    writer.stop()
+    older = MemoryJournal()
+    older.add()
+
+    writer = start(older, lambda: DuckDBStore(tmp_path / "store"))
+
+    until(lambda: writer.last_error is not None)
+    assert "applied entries up to 2, but the journal has come to 1" in str(writer.last_error)
+    assert 1 == len(older.entries)
+
+
+def test_a_store_that_is_behind_is_refused(tmp_path: Path, start: Start) -> None:
+    """A store that was put back from a backup, or begun anew, does not pass over what the journal has trimmed."""
+    journal = MemoryJournal()
+    for _ in range(3):
+        journal.add()
+    journal.trim(2)
+
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"))
+    until(lambda: writer.last_error is not None)
+
+    assert "accept the gap 1-2" in str(writer.last_error)
+    assert 1 == len(journal.entries)
+    writer.stop()
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store", accept_gap="1-2"))
+    until(lambda: writer.applied_rows == 3)
+    assert expected(3) == recorded(writer.store())

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from flagledger.transcoding import BindingError, Route, Transcoder
+from transcoding.kitchen import KitchenServicer, service
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Streaming", ["kitchen.v1.Streaming.Watch", "streaming"]),
+        ("TrailingSlash", ["kitchen.v1.TrailingSlash.Call", "trailing slash", "column 11"]),
+        ("UnknownVariable", ["kitchen.v1.UnknownVariable.Call", "nope"]),
+        ("RepeatedVariable", ["kitchen.v1.RepeatedVariable.Call", "sizes", "scalar"]),
+        ("MessageVariable", ["kitchen.v1.MessageVariable.Call", "nested", "scalar"]),
+        ("DeepBody", ["kitchen.v1.DeepBody.Call", "nested.inner", "top-level"]),
+        ("OverlappingBody", ["kitchen.v1.OverlappingBody.Call", "nested.name"]),
+        ("Duplicate", ["kitchen.v1.Duplicate/Other", "same paths", "/v1/same/{count}"]),
+    ],
+)
+def test_refuses_to_start(name: str, words: list[str]) -> None:
+    """A binding that cannot be served refuses to start, with a message that names the rpc and what is wrong."""
+
+    class Anything:
+        async def Call(self, request: object, context: object) -> None: ...
+
+        Other = Watch = Call
+
+    with pytest.raises(BindingError) as caught:
+        Transcoder([(service(name), Anything())])
+
+    assert [] == [word for word in words if word not in str(caught.value)]
+
+
+def test_refuses_a_servicer_without_the_method() -> None:
+    """A servicer that lacks an annotated rpc refuses to start, with its name."""
+    with pytest.raises(BindingError, match=r"/kitchen\.v1\.Kitchen/Get.*no method Get"):
+        Transcoder([(service("Kitchen"), object())])
+
+
+def test_routes() -> None:
+    """Every binding of every annotated rpc is a route, additional and custom ones included, and others are not."""
+    routes = Transcoder([(service("Kitchen"), KitchenServicer())]).routes()
+
+    assert (
+        Route("GET", "/v1/{name=shelves/*/books/**}", "/kitchen.v1.Kitchen/Get"),
+        Route("GET", "/v1/find", "/kitchen.v1.Kitchen/Get"),
+        Route("GET", "/v1/nested/{nested.name}/{nested.size}", "/kitchen.v1.Kitchen/Get"),
+        Route("POST", "/v1/everything", "/kitchen.v1.Kitchen/Echo"),
+        Route("PUT", "/v1/tables/{table}/order", "/kitchen.v1.Kitchen/Place"),
+        Route("POST", "/v1/orders", "/kitchen.v1.Kitchen/Place"),
+        Route("MERGE", "/v1/tables/{table}:merge", "/kitchen.v1.Kitchen/Place"),
+        Route("POST", "/v1/sizes", "/kitchen.v1.Kitchen/Measure"),
+    ) == routes
+
+
+def test_knows_its_paths() -> None:
+    """A parent application can ask whether a path is served here, and by which rpc."""
+    app = Transcoder([(service("Kitchen"), KitchenServicer())])
+
+    assert app.owns("/v1/everything/")
+    assert not app.owns("/v1/nothing")
+    assert app.match("POST", "/v1/everything")
+    assert app.match("HEAD", "/v1/find")
+    assert app.match("GET", "/v1/everything") is None

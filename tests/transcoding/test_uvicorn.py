@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from flagledger.transcoding import Transcoder
+from transcoding.kitchen import KitchenServicer, service
+
+
+class Slow(KitchenServicer):
+    """Waits, and tells what became of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.done = asyncio.Event()
+
+    async def Echo(self, request: Any, context: Any) -> Any:
+        """Wait for half a minute, or for the end."""
+        self.context = context
+        context.add_done_callback(lambda _: self.done.set())
+        self.started.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return request
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals to the tests."""
+
+    def install_signal_handlers(self) -> None:
+        """Do nothing."""
+
+
+@asynccontextmanager
+async def serving(app: Any, http: str = "httptools") -> AsyncIterator[int]:
+    """Serve *app* on a port of its own, and yield the port."""
+    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_level="critical", lifespan="on"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+class Client:
+    """One HTTP/1.1 connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, *pieces: bytes) -> None:
+        """Send bytes as they are."""
+        self.writer.write(b"".join(pieces))
+
+    def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> None:
+        """Send a request with its length."""
+        lines = [f"{method} {path} HTTP/1.1", "host: x"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if body:
+            lines.append(f"content-length: {len(body)}")
+        self.send("\r\n".join([*lines, "", ""]).encode(), body)
+
+    async def answer(self, *, head: bool = False) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of the next answer."""
+        async with asyncio.timeout(10):
+            raw = await self.reader.readuntil(b"\r\n\r\n")
+            status, *lines = raw.decode().split("\r\n")[:-2]
+            headers = dict(line.lower().split(": ", 1) for line in lines)
+            length = int(headers.get("content-length", "0"))
+            return int(status.split()[1]), headers, b"" if head else await self.reader.readexactly(length)
+
+    async def closed(self) -> bool:
+        """Tell whether the server closes the connection."""
+        async with asyncio.timeout(10):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionResetError:
+                return True
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Client]:
+    """Yield a connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+
+
+def mount(servicer: Any = None, **options: Any) -> Transcoder:
+    """Return the kitchen's application."""
+    return Transcoder([(service("Kitchen"), servicer or KitchenServicer())], **options)
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def http(request: pytest.FixtureRequest) -> str:
+    """Return the HTTP implementation under uvicorn."""
+    return str(request.param)
+
+
+async def test_one_connection_many_requests(http: str) -> None:
+    """Answers of every kind leave the connection usable: success, HEAD, OPTIONS, refusals with and without a body."""
+    async with serving(mount(max_body_bytes=1_000), http) as port, connected(port) as client:
+        expected = [200, 404, 405, 415, 413, 400, 200, 200]
+        client.request("POST", "/v1/everything/", b'{"int32Field":5}')
+        statuses = [(await client.answer())[0]]
+        client.request("POST", "/nowhere", b"x" * 5_000)
+        statuses.append((await client.answer())[0])
+        client.request("DELETE", "/v1/everything", b"x" * 5_000)
+        statuses.append((await client.answer())[0])
+        client.request("POST", "/v1/everything", b"{}", content_type="text/plain")
+        statuses.append((await client.answer())[0])
+        client.request("POST", "/v1/everything", b"x" * 5_000)
+        statuses.append((await client.answer())[0])
+        client.request("POST", "/v1/everything", b"x")
+        statuses.append((await client.answer())[0])
+        client.request("POST", "/v1/everything", gzip.compress(b'{"int32Field":6}'), content_encoding="gzip")
+        status, _, body = await client.answer()
+        statuses.append(status)
+        client.request("HEAD", "/v1/find")
+        status, headers, _ = await client.answer(head=True)
+        statuses.append(status)
+        client.request("OPTIONS", "/v1/find")
+        options = await client.answer()
+
+    assert expected == statuses
+    assert {"int32Field": 6} == json.loads(body)
+    assert "2" == headers["content-length"]
+    assert (204, "get, head, options") == (options[0], options[1]["allow"])
+
+
+async def test_query_is_no_path(http: str) -> None:
+    """The query that the server hands over is bound."""
+    async with serving(mount(), http) as port, connected(port) as client:
+        client.request("GET", "/v1/find?query.stringField=a%20b")
+        _, _, body = await client.answer()
+
+    assert {"stringField": "a b"} == json.loads(body)
+
+
+async def test_chunked_over_the_limit(http: str) -> None:
+    """A chunked body is cut at the limit with a 413 that the client gets to read, and the connection closes."""
+    async with serving(mount(max_body_bytes=100_000), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(20):
+            client.send(b"2710\r\n" + b" " * 10_000 + b"\r\n")
+        status, headers, body = await client.answer()
+        client.send(b"0\r\n\r\n")
+        closed = await client.closed()
+
+    assert (413, "close", 8) == (status, headers["connection"], json.loads(body)["code"])
+    assert closed
+
+
+async def test_announced_over_the_limit(http: str) -> None:
+    """A large announced body is refused before it is sent, and a client that sends on is read only for a while."""
+    async with serving(mount(), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ncontent-length: 67108864\r\n\r\n")
+        status, headers, _ = await client.answer()
+        sent = 0
+        try:
+            async with asyncio.timeout(8):
+                while sent < 64 << 20:
+                    client.send(b" " * 65_536)
+                    await client.writer.drain()
+                    sent += 65_536
+        except ConnectionError:
+            pass
+
+    assert (413, "close") == (status, headers["connection"])
+    assert sent < 32 << 20
+
+
+async def test_expect_continue(http: str) -> None:
+    """A client that waits for 100-continue gets it where the body is wanted, and the refusal where it is not."""
+    async with serving(mount(max_body_bytes=100), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.reader.readuntil(b"\r\n\r\n")
+        client.send(b"{}")
+        assert 200 == (await client.answer())[0]
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 200\r\n\r\n")
+        assert 413 == (await client.answer())[0]
+
+
+@pytest.mark.parametrize("first", [b"", b"{"])
+async def test_slow_body(http: str, first: bytes) -> None:
+    """A body that stops coming is a 408 once the time is up, and the connection closes."""
+    async with serving(mount(body_timeout=0.2), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n", first)
+        status, headers, body = await client.answer()
+        closed = await client.closed()
+
+    assert (408, "close", 4) == (status, headers["connection"], json.loads(body)["code"])
+    assert closed
+
+
+async def test_trickling_body(http: str) -> None:
+    """A client that sends a byte now and then does not keep its place by that."""
+    async with serving(mount(body_timeout=0.3), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+
+        async def trickle() -> None:
+            while True:
+                client.send(b" ")
+                await asyncio.sleep(0.05)
+
+        task = asyncio.create_task(trickle())
+        status, _, _ = await client.answer()
+        task.cancel()
+
+    assert 408 == status
+
+
+async def test_client_goes_while_sending(http: str) -> None:
+    """A client that goes in the middle of its body costs nothing but its own call."""
+    servicer = KitchenServicer()
+    async with serving(mount(servicer), http) as port:
+        async with connected(port) as client:
+            client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+            await client.writer.drain()
+        async with connected(port) as client:
+            client.request("POST", "/v1/everything", b"{}")
+            assert 200 == (await client.answer())[0]
+
+
+async def test_client_goes_while_waiting(http: str) -> None:
+    """A call whose client goes is cancelled, its context says so, and its done callbacks are called."""
+    servicer = Slow()
+    async with serving(mount(servicer), http) as port:
+        async with connected(port) as client:
+            client.request("POST", "/v1/everything", b"{}")
+            await servicer.started.wait()
+            await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await servicer.cancelled.wait()
+            await servicer.done.wait()
+
+    assert servicer.context.cancelled()
+
+
+async def test_call_that_takes_a_while(http: str) -> None:
+    """A call that is watched for its client ends as any other, and the connection goes on."""
+
+    class Patient(KitchenServicer):
+        async def Echo(self, request: Any, context: Any) -> Any:
+            await asyncio.sleep(0.2)
+            return request
+
+    async with serving(mount(Patient()), http) as port, connected(port) as client:
+        for _ in range(2):
+            client.request("POST", "/v1/everything", b'{"int32Field":5}')
+            status, _, body = await client.answer()
+            assert (200, {"int32Field": 5}) == (status, json.loads(body))
+
+
+async def test_deadline(http: str) -> None:
+    """A deadline ends a call over a real connection too."""
+    servicer = Slow()
+    async with serving(mount(servicer), http) as port, connected(port) as client:
+        client.request("POST", "/v1/everything", b"{}", grpc_timeout="100m")
+        status, _, _ = await client.answer()
+
+    assert 504 == status
+    assert servicer.cancelled.is_set()
+    assert not servicer.context.cancelled()
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda client: client.request("GET", "/v1/find?query.stringField=%zz"),
+        lambda client: client.request("GET", "/v1/%zz"),
+        lambda client: client.request("GET", "/" + "x" * 8_000),
+        lambda client: client.request("GET", "//v1/find"),
+        lambda client: client.request("GET", "/v1/../v1/find"),
+    ],
+)
+async def test_odd_targets(refuse: Callable[[Client], None]) -> None:
+    """Odd request targets are a 4xx with a Status, and nothing else."""
+    async with serving(mount()) as port, connected(port) as client:
+        refuse(client)
+        status, headers, body = await client.answer()
+
+    assert status in {400, 404}
+    assert "application/json" == headers["content-type"]
+    assert {"code", "message", "details"} == set(json.loads(body))
