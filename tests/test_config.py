@@ -49,7 +49,7 @@ def test_defaults_stand_without_any_configuration() -> None:
         "dedup_hours": 24,
         "catalog_refresh_seconds": 60.0,
         "max_concurrent_calls": 1000,
-        "drain_seconds": 8.0,
+        "drain_seconds": 7.5,
     }
 
 

@@ -4,12 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
 import pytest
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.journal.base import Appended, Entry, Lag, Outcome
-from flagledger.store.base import Filter, RowsRefusedError, Store, StoreError
+from flagledger.store.base import BehindJournalError, Filter, OtherJournalError, RowsRefusedError, Store, StoreError
 from flagledger.store.duckdb import DuckDBStore
 from flagledger.writer import Writer
 from support.records import MALFORMED, simple_entry
@@ -326,3 +327,131 @@ def test_a_store_that_is_behind_is_refused(tmp_path: Path, start: Start) -> None
     writer = start(journal, lambda: DuckDBStore(tmp_path / "store", accept_gap="1-2"))
     until(lambda: writer.applied_rows == 3)
     assert expected(3) == recorded(writer.store())
+
+
+class RefusingStore(DuckDBStore):
+    """A store that refuses what it is given, once, in the middle of its life."""
+
+    refusals: ClassVar[list[StoreError]] = []
+    opened = 0
+    closed = 0
+
+    def __init__(self, path: Path) -> None:
+        """Open it, and count that."""
+        super().__init__(path)
+        RefusingStore.opened += 1
+
+    def apply(self, *arguments: object) -> None:
+        """Refuse, or apply."""
+        if RefusingStore.refusals:
+            raise RefusingStore.refusals.pop()
+        super().apply(*arguments)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Close it, and count that."""
+        RefusingStore.closed += 1
+        super().close()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [BehindJournalError("entries 2-5 are missing", gap="2-5"), OtherJournalError("not this journal")],
+    ids=repr,
+)
+def test_a_store_that_is_refused_later_is_not_read(tmp_path: Path, start: Start, refusal: StoreError) -> None:
+    """A store found not to belong here is closed, and questions get the reason; what takes its place is opened and read."""
+    RefusingStore.opened = RefusingStore.closed = 0
+    journal = MemoryJournal()
+    journal.add()
+    gate = threading.Event()
+
+    class Slow(RefusingStore):
+        """One that, opened again, takes its time to find out what it thinks of an entry."""
+
+        def apply(self, *arguments: object) -> None:
+            """Wait, and apply."""
+            if RefusingStore.opened > 1:
+                gate.wait(20)
+            super().apply(*arguments)
+
+    writer = start(journal, lambda: Slow(tmp_path / "store"), linger_seconds=0.0)
+    until(lambda: writer.applied_rows == 3)
+    held = writer.store()
+    RefusingStore.refusals = [refusal]
+    journal.add()
+    until(lambda: writer.failures == 1)
+    with pytest.raises(StoreError, match=str(refusal)):
+        writer.store()
+    until(lambda: RefusingStore.closed == 1)
+    with pytest.raises(StoreError, match="closed"):
+        recorded(held)
+    until(lambda: RefusingStore.opened == 2 and writer._store is not None)
+    with pytest.raises(StoreError, match=str(refusal)):
+        writer.store()
+    gate.set()
+    until(lambda: writer.applied_rows == 6)
+
+    until(lambda: writer.refused is None)
+    assert expected(1, 2) == recorded(writer.store())
+    assert 2 == RefusingStore.opened
+
+
+def test_who_sees_a_failure_sees_its_reason(tmp_path: Path) -> None:
+    """Once a failure is counted, the reason and whether it lasts have been said."""
+    seen: list[tuple[str | None, StoreError | None]] = []
+
+    class Watched(Writer):
+        """A writer that looks at itself whenever a failure is counted."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Look, and set it."""
+            if name == "failures" and value:
+                seen.append((self.last_error, self.refused))
+            super().__setattr__(name, value)
+
+    refusal = OtherJournalError("not this journal")
+
+    def open_store() -> Store:
+        raise refusal
+
+    writer = Watched(MemoryJournal(), open_store)
+    writer.start()
+    until(lambda: writer.failures > 0)
+    writer.stop()
+
+    assert ("not this journal", refusal) == seen[0]
+
+
+def test_rows_that_are_refused_do_not_hide_the_rest(tmp_path: Path, start: Start) -> None:
+    """Where not even setting aside is possible, what was recorded before can be read."""
+    journal = MemoryJournal()
+    journal.add()
+    writer = start(journal, lambda: RefusingStore(tmp_path / "store"))
+    until(lambda: writer.applied_rows == 3)
+    RefusingStore.refusals = [RowsRefusedError("neither these"), RowsRefusedError("not these")]
+    journal.add()
+    until(lambda: writer.failures == 1)
+
+    assert None is writer.refused
+    assert expected(1) == recorded(writer.store())[-3:]
+    until(lambda: writer.applied_rows == 6)
+
+
+class Silenced(Counting):
+    """Metrics that cannot be kept."""
+
+    def store_failed(self) -> None:
+        """Fail."""
+        raise OSError("no room for metrics")
+
+
+def test_failures_that_cannot_be_told_end_nothing(tmp_path: Path, start: Start) -> None:
+    """The writer goes on where neither metrics nor logs take what it has to say."""
+    journal = MemoryJournal()
+    journal.add()
+    FailingStore.failures = 2
+    writer = start(journal, lambda: FailingStore(tmp_path / "store"), metrics=Silenced())
+    until(lambda: writer.applied_rows == 3)
+
+    assert 2 == writer.failures
+    assert expected(1) == recorded(writer.store())

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
+from google.protobuf.internal import api_implementation
 from google.rpc import code_pb2, status_pb2
 
 from flagledger.catalog.base import Token
@@ -37,6 +38,7 @@ from flagledger.telemetry.health import Readiness
 from flagledger.telemetry.logging import configure, get_logger
 
 if TYPE_CHECKING:
+    from flagledger.front.forward import Forwarder
     from flagledger.front.grpc import Server
     from flagledger.front.limits import InFlight
     from flagledger.store.base import Store
@@ -59,6 +61,10 @@ def main() -> int:
     _die_with(parent)
     configure(settings.name())
     config = Config.from_json(settings.config)
+    if api_implementation.Type() != "upb":
+        # Twenty times slower, and admission reads the bytes as upb writes them.
+        _report(fatal="The installed protobuf runs without its compiled part (upb); install a wheel for this platform.")
+        return 1
     run = _run_writer if settings.role == "writer" else _run_front
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -112,9 +118,9 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
         metrics=counted,
     )
     with _listening(settings.http) as listener:
-        web = http.server(pages, drain_seconds=config.drain_seconds)
+        web = http.server(pages, drain_seconds=config.drain_seconds, refused=counted.refused_by_http)
         serving = asyncio.create_task(web.serve(sockets=[listener]))
-        reporting = asyncio.create_task(_report_health(grpc_server, readiness, in_flight))
+        reporting = asyncio.create_task(_report_health(grpc_server, readiness, in_flight, queries))
         while not web.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
         # What was made at start lives as long as the process: the collector need not look at it again.
@@ -259,10 +265,11 @@ def _to_status(error: Exception) -> status_pb2.Status:
     return status_pb2.Status(code=code_pb2.INTERNAL, message="The server failed; its log says why.")
 
 
-async def _report_health(server: Server, readiness: Readiness, in_flight: InFlight) -> None:
+async def _report_health(server: Server, readiness: Readiness, in_flight: InFlight, queries: Forwarder) -> None:
     """Keep gRPC health in step with readiness, and the gauge of what is in flight."""
     while True:
-        await server.report(serving=not readiness.missing())
+        intake = not readiness.missing()
+        await server.report(intake=intake, queries=intake and queries.connected())
         metrics.IN_FLIGHT_BYTES.set(in_flight.bytes)
         await asyncio.sleep(_HEALTH_SECONDS)
 

@@ -158,7 +158,7 @@ class Config(BaseModel):
         description="Calls that one front works on at a time; beyond it senders are told to wait.",
     )
     drain_seconds: _Seconds = Field(
-        8.0, ge=0, le=600, description="Seconds that accepted work is given to finish when the service is told to stop."
+        7.5, ge=0, le=600, description="Seconds that accepted work is given to finish when the service is told to stop."
     )
 
     @model_validator(mode="after")

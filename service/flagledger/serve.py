@@ -20,10 +20,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
-from flagledger.catalog.demo import ensure_demo, ensure_read_token
-from flagledger.catalog.document import CatalogError, Document
+from flagledger.catalog.demo import DemoKeys, ensure_demo, ensure_read_token
+from flagledger.catalog.document import CatalogError
 from flagledger.catalog.file import read_document
 from flagledger.config import Config
 from flagledger.journal.base import JournalError
@@ -33,6 +33,7 @@ from flagledger.telemetry.logging import configure, get_logger
 
 # The writer's socket lies in here, and a socket's path holds 107 bytes.
 _RUNTIME_PREFIX: Final = "flagledger-"
+_MAX_RUNTIME_PATH: Final = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +53,33 @@ def serve(config: Config) -> int:
         The exit code: 0 after a stop that was asked for, 1 where it cannot run, 2 where the configuration is wrong.
     """
     configure("supervisor")
+    # Everything that is made here and by the children is for this user alone: identities are among it.
+    os.umask(0o077)
     try:
         with contextlib.ExitStack() as held:
             return _serve(config, held)
     except CatalogError as error:
-        print(f"flagledger: {error}", file=sys.stderr)  # noqa: T201
+        _say(sys.stderr, f"flagledger: {error}\n")
         return 2
     except (CannotRunError, JournalError) as error:
-        print(f"flagledger: {error}", file=sys.stderr)  # noqa: T201
+        _say(sys.stderr, f"flagledger: {error}\n")
         return 1
+
+
+def _say(stream: TextIO | None, text: str) -> None:
+    """Write *text* to whoever listens: a stream may be closed, gone or on a full disk, which is no reason not to run."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()
 
 
 def _serve(config: Config, held: contextlib.ExitStack) -> int:
     data = config.data
     runtime = held.enter_context(_directory_held(data))
-    if config.environments is None:
-        ensure_demo(data)
+    demo = ensure_demo(data) if config.environments is None else None
     read_token = config.read_token.get_secret_value() if config.read_token else ensure_read_token(data)
-    declared = read_document(config.environments_file, read_token=read_token)
+    read_document(config.environments_file, read_token=read_token)
     # Opened once before the children do: a journal that cannot be used is a sentence here, not a crash there.
     SqliteJournal.open(data / "journal.db", max_bytes=config.journal_max_bytes, dedup_hours=config.dedup_hours).close()
     http = held.enter_context(_port_held(config.http_address, "HTTP"))
@@ -88,7 +98,7 @@ def _serve(config: Config, held: contextlib.ExitStack) -> int:
     settings = [ProcessSettings(role="writer", index=0, **common)]
     settings += [ProcessSettings(role="front", index=index, **common) for index in range(config.fronts)]
     supervisor = Supervisor(settings, environment, drain_seconds=config.drain_seconds)
-    banner = _banner(config, declared, http, grpc, read_token)
+    banner = _banner(config, demo if demo is not None and demo.created else None, http, grpc, read_token)
     line = json.dumps({"event": "ready", "http": str(http), "grpc": str(grpc), "data": str(data)})
 
     async def run() -> str:
@@ -108,26 +118,31 @@ def _serve(config: Config, held: contextlib.ExitStack) -> int:
 
 async def _announce(ready: asyncio.Event, banner: str, line: str) -> None:
     await ready.wait()
-    sys.stderr.write(banner)
-    sys.stderr.flush()
-    # A program that started us waits for this line; one that closed our stdout does not want it.
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+    _say(sys.stderr, banner)
+    _say(sys.stdout, line + "\n")
 
 
-def _banner(config: Config, declared: Document, http: _Address, grpc: _Address, read_token: str) -> str:
-    """Return what a person needs who has just started the service and has read nothing."""
+def _banner(config: Config, demo: DemoKeys | None, http: _Address, grpc: _Address, read_token: str) -> str:
+    """
+    Return what a person needs who has just started the service and has read nothing.
+
+    Keys and the token are shown once, when the demo environment is made: later the file may hold somebody's own.
+    """
     command = _command()
     where = "" if str(config.data) == "flagledger-data" else f" --data {shlex.quote(str(config.data))}"
     url = "" if str(http) == "127.0.0.1:8080" else f" --url http://{http}"
     lines = ["", f"Flagledger listens on http://{http} and grpc://{grpc}; its data is in {config.data}", ""]
-    # A key that was given for use in configuration is not printed; those of the demo were made for being read here.
-    if config.environments is None:
-        lines += [f"  environment {key.environment.name!r}: key {key.text}" for key in declared.keys if key.counts()]
-        lines += [f"  read token: {read_token}"] if config.read_token is None else []
-        lines.append("")
-    key, feature = _sample(config, declared)
+    key, feature = "<key>", "new_dashboard"
+    if demo is None:
+        lines += [f"  the keys are in {config.environments_file}", ""]
+    else:
+        key, feature = demo.client_key or key, demo.feature or feature
+        lines += [
+            f"  environment {demo.environment!r}: key {demo.client_key}",
+            f"  environment {demo.environment!r}: key {demo.server_key}",
+            *([f"  read token: {read_token}"] if config.read_token is None else []),
+            "",
+        ]
     lines += [
         "Record an evaluation:",
         "",
@@ -143,15 +158,6 @@ def _banner(config: Config, declared: Document, http: _Address, grpc: _Address, 
         "",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _sample(config: Config, declared: Document) -> tuple[str, str]:
-    """Return a key and a feature for the example; of somebody's own environments only placeholders and public names."""
-    key = next((key for key in declared.keys if key.counts()), None)
-    features = sorted(key.environment.features or ()) if key is not None else []
-    if config.environments is not None or key is None:
-        return "<an environment key>", "new_dashboard"
-    return key.text, "new_dashboard" if "new_dashboard" in features or not features else features[0]
 
 
 def _command() -> str:
@@ -184,7 +190,7 @@ def _directory_held(data: Path) -> Iterator[Path]:
                 "stop that one first, or name another directory with --data."
             ) from None
         _clear(holder.get("runtime"))
-        runtime = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX))
+        runtime = _runtime_directory()
         lock.truncate(0)
         lock.write(json.dumps({"pid": os.getpid(), "runtime": str(runtime)}))
         lock.flush()
@@ -192,6 +198,21 @@ def _directory_held(data: Path) -> Iterator[Path]:
             yield runtime
         finally:
             shutil.rmtree(runtime, ignore_errors=True)
+
+
+def _runtime_directory() -> Path:
+    """Return a new directory with a path short enough for a socket in it."""
+    runtime = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX))
+    if len(os.fsencode(runtime)) > _MAX_RUNTIME_PATH:
+        runtime.rmdir()
+        try:
+            runtime = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir="/tmp"))
+        except OSError as error:
+            raise CannotRunError(
+                f"The temporary directory {tempfile.gettempdir()} has too long a name for a socket, and /tmp cannot be used: "
+                f"{error.strerror}. Set TMPDIR to a shorter one."
+            ) from None
+    return runtime
 
 
 def _holder(text: str) -> dict[str, str]:

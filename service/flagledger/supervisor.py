@@ -18,12 +18,13 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Final
 
 from flagledger.telemetry.logging import get_logger
 
 _START_SECONDS: Final = 60.0
-# What the writer gets after the fronts have drained.
+# What the writer gets after the fronts have drained. With the default of `drain_seconds` all is over within ten seconds.
 _WRITER_SECONDS: Final = 1.5
 # What a front gets beyond the time in which it drains by itself.
 _LEEWAY_SECONDS: Final = 0.4
@@ -118,7 +119,11 @@ class Supervisor:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             started = time.monotonic()
-            code = await self._run_once(child)
+            try:
+                code: int | str = await self._run_once(child)
+            except OSError as error:
+                # No process, memory or file to be had for it just now: the others go on, and it is tried again.
+                code = f"not started: {error}"
             if self._stopping.is_set():
                 return
             if child.fatal and not child.ready.is_set():
@@ -155,11 +160,19 @@ class Supervisor:
             process.stdin.write(child.settings.to_json().encode() + b"\n")
             await process.stdin.drain()
         async for line in process.stdout:
-            report = json.loads(line)
-            child.fatal = report.get("fatal", "")
-            if report.get("ready"):
-                child.ready.set()
-        return await process.wait()
+            with contextlib.suppress(ValueError):
+                report = json.loads(line)
+                child.fatal = report.get("fatal", "")
+                if report.get("ready"):
+                    child.ready.set()
+        code = await process.wait()
+        self._forget_gauges(process.pid)
+        return code
+
+    def _forget_gauges(self, pid: int) -> None:
+        """Remove the gauges of a process that has ended: what it held last is not what is held. Its counters stay."""
+        for file in Path(self._environment["PROMETHEUS_MULTIPROC_DIR"]).glob(f"gauge_live*_{pid}.db"):
+            file.unlink(missing_ok=True)
 
     async def _stop(self, keepers: list[asyncio.Task[None]]) -> None:
         """End the fronts, then the writer, so that what was acknowledged last is applied if time allows."""

@@ -14,6 +14,7 @@ go on.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import time
@@ -153,9 +154,11 @@ class Writer:
         Return the store, for questions.
 
         Raises:
-            StoreError: It is not open; the message says why.
+            StoreError: It is not open, or what is open was refused; the message says why.
         """
-        store = self._store
+        store, refused = self._store, self.refused
+        if refused is not None:
+            raise StoreError(str(refused))
         if store is None:
             raise StoreError(self.last_error or "The store is being opened.")
         return store
@@ -269,14 +272,24 @@ class Writer:
             self._trimmed = trimmable
 
     def _failed(self, error: Exception, backoff: float) -> None:
-        self.failures += 1
         self.last_error = str(error)
-        self.refused = error if isinstance(error, StoreError) and not error.temporary else None
-        self._metrics.store_failed()
-        known = isinstance(error, StoreError | FlagledgerError)
-        get_logger().error(
-            "applying to the store failed", error=str(error), retry_after=backoff, exc_info=None if known else error
-        )
+        # Rows that are refused say nothing of the store: it is the one that belongs here, and can be read.
+        if isinstance(error, StoreError) and not isinstance(error, RowsRefusedError) and not error.temporary:
+            self.refused = error
+        else:
+            self.refused = None
+        # Last: whoever sees that an attempt has failed may ask at once what was wrong.
+        self.failures += 1
+        if self.refused is not None:
+            # Whatever is put in its place is opened, and checked, anew.
+            self._close_store()
+        # The loop goes on even where nobody can be told.
+        with contextlib.suppress(Exception):
+            self._metrics.store_failed()
+            known = isinstance(error, StoreError | FlagledgerError)
+            get_logger().error(
+                "applying to the store failed", error=str(error), retry_after=backoff, exc_info=None if known else error
+            )
 
     def _finish(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -288,9 +301,14 @@ class Writer:
                 self._trim(self._store)
         except Exception as error:  # noqa: BLE001  # what was not applied stays in the journal
             self._failed(error, 0)
+        self._close_store()
+
+    def _close_store(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            store.close()
+            # The loop goes on, or ends, whatever this runs into: what was applied is in the file or in its log.
+            with contextlib.suppress(Exception):
+                store.close()
 
 
 def _give_back_memory() -> None:

@@ -142,6 +142,30 @@ def test_file_size_limit_refuses_and_comes_back(tmp_path: Path) -> None:
     assert len(recorded) == len(set(recorded))
 
 
+def test_fsync_that_hangs_refuses_and_comes_back(tmp_path: Path) -> None:
+    """While an fsync hangs, appends behind it are refused, and what it was to sync is answered once it returns."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace, which makes fsync hang, is not installed")
+    path = tmp_path / "journal.db"
+    hang = "inject=fdatasync,fsync:delay_enter=12s:when=60"
+    wrapper = [strace, "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", "trace=fdatasync,fsync", "-e", hang]
+    # More than a group holds.
+    with Appender(path, "hang", pause=0.05, clients=1000, wrapper=wrapper) as appender:
+        appender.hear("DISK_FAILING", 1000)
+        heard = len(appender.words["ok"])
+        appender.hear("ok", 2000)
+        appender.kill()
+    journal = SqliteJournal.open(path, max_bytes=EVERYTHING, reserve_bytes=0)
+    recorded = names_in(journal)
+    journal.close()
+
+    assert 0 < heard
+    assert set() == set(appender.words["ok"]) - set(recorded)
+    assert set() == set(appender.words["DISK_FAILING"]) & set(recorded)
+    assert len(recorded) == len(set(recorded))
+
+
 def test_failed_fsync_is_never_taken_for_done(tmp_path: Path) -> None:
     """Where fsync fails, not one batch is acknowledged until it succeeds again, and what was refused is not there."""
     strace = shutil.which("strace")

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from support.reading import evaluations, post, wait_for_total
+from support.reading import FEATURES, evaluations, get, post, wait_for_total
 from support.server import RunningServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(900)]
@@ -161,18 +162,24 @@ def test_child_killed_again_and_again(
     """A child that keeps dying keeps being started, and the service answers again each time."""
     server = server_factory(environments=environments)
     for _ in range(3):
-        for process in tree(server)[1:]:
-            if role(process, server) == victim:
-                process.send_signal(signal.SIGKILL)
+        [killed] = [process for process in tree(server)[1:] if role(process, server) == victim]
+        killed.send_signal(signal.SIGKILL)
+        psutil.wait_procs([killed], timeout=5)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
+            # One asks the front, the other the writer through it.
             try:
-                status, _ = post(server, {"evaluations": []}, key=CLIENT_KEY)
+                answers = (post(server, {"evaluations": []}, key=CLIENT_KEY)[0], len(get(server, FEATURES)["features"]))
             except OSError:
                 time.sleep(0.1)
                 continue
-            if status == 202:
+            if answers == (202, 1):
                 break
         else:
             pytest.fail(f"no answer after a {victim} was killed\n{server.log()}")
-        time.sleep(0.5)
+        with urllib.request.urlopen(f"{server.http_url}/metrics", timeout=10) as page:
+            assert b"flagledger_journal_entries 0.0" in page.read()
+    runtime = Path(json.loads((server.data / "lock").read_text())["runtime"])
+    living = {str(process.pid) for process in tree(server)}
+    gauges = [file.stem.rpartition("_")[2] for file in (runtime / "metrics").glob("gauge_live*.db")]
+    assert [] == [pid for pid in gauges if pid not in living]

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import grpc
@@ -47,10 +48,19 @@ class Counted:
 
     calls: list[tuple[str, str, int]] = field(default_factory=list)
     ignored_fields: int = 0
+    refusals: list[str] = field(default_factory=list)
 
     def call(self, protocol: str, method: str, code: int, seconds: float) -> None:
         """Keep it."""
         self.calls.append((protocol, method, code))
+
+    def refused(self, reason: Enum) -> None:
+        """Keep it."""
+        self.refusals.append(reason.name)
+
+    def refused_by_http(self, status: int) -> None:
+        """Keep it."""
+        self.refusals.append(f"HTTP_{status}")
 
     def ignored(self, fields: int) -> None:
         """Keep it."""
@@ -101,7 +111,7 @@ async def fronts() -> AsyncIterator[Fronts]:
         max_message_bytes=MAX_BODY_BYTES,
     )
     port = await server.start("127.0.0.1:0")
-    await server.report(serving=True)
+    await server.report(intake=True, queries=True)
     app = http.application(
         [(SERVICE, servicer)],
         max_body_bytes=MAX_BODY_BYTES,
@@ -112,7 +122,7 @@ async def fronts() -> AsyncIterator[Fronts]:
         exposition=lambda: (b"# nothing\n", "text/plain"),
         metrics=counted,
     )
-    web = http.server(app, drain_seconds=1)
+    web = http.server(app, drain_seconds=1, refused=counted.refused_by_http)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(web.serve(sockets=[listener]))
         while not web.started:

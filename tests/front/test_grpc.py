@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from flagledger.errors import FlagledgerError, Reason
-from flagledger.v1 import evaluation_pb2, evaluation_service_pb2
-from front.conftest import MAX_BODY_BYTES, Fronts
+from flagledger.front import grpc as grpc_front
+from flagledger.front.limits import InFlight
+from flagledger.v1 import evaluation_pb2, evaluation_service_pb2, evaluation_service_pb2_grpc, query_service_pb2
+from front.conftest import MAX_BODY_BYTES, SERVICE, Fronts, status_of
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from support.intake import CLIENT_KEY, valid_evaluation
+from support.intake import CLIENT_KEY, CallContext, valid_evaluation
 
 METADATA = [("x-environment-key", CLIENT_KEY)]
 PATH = "/flagledger.v1.EvaluationService/RecordEvaluations"
@@ -25,6 +29,45 @@ def batch(
     return evaluation_service_pb2.RecordEvaluationsRequest(
         batch=evaluation_pb2.EvaluationBatch(evaluations=evaluations, batch_id=batch_id)
     )
+
+
+class Unasked:
+    """A servicer of questions that nobody asks."""
+
+    async def authenticate(self, context: object) -> None:
+        """Let everybody in."""
+
+    def __getattr__(self, name: str) -> object:
+        return self.authenticate
+
+
+async def settled(holds: Callable[[], bool]) -> bool:
+    """Wait until it holds; an answer arrives before the server has put everything away."""
+    for _ in range(400):
+        if holds():
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+@asynccontextmanager
+async def serving(
+    fronts: Fronts, **options: float
+) -> AsyncIterator[tuple[evaluation_service_pb2_grpc.EvaluationServiceAsyncStub, InFlight]]:
+    """Yield the stub of another server around the same servicer, and its budget."""
+    in_flight = InFlight(max_bytes=256 * 1024, max_calls=8)
+    server = grpc_front.Server(
+        [(SERVICE, fronts.servicer)],
+        in_flight=in_flight,
+        to_status=status_of,
+        metrics=fronts.counted,
+        max_message_bytes=MAX_BODY_BYTES,
+        **options,
+    )
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield evaluation_service_pb2_grpc.EvaluationServiceStub(channel), in_flight
+    await server.stop(0)
 
 
 async def refusal(call: grpc.aio.UnaryUnaryCall[object, object]) -> tuple[grpc.StatusCode, status_pb2.Status | None]:
@@ -140,7 +183,9 @@ async def test_unforeseen(fronts: Fronts) -> None:
 
     assert grpc.StatusCode.INTERNAL is code
     assert "secret" not in str(status)
-    assert ("grpc", "flagledger.v1.EvaluationService.RecordEvaluations", 13) in fronts.counted.calls
+    assert await settled(
+        lambda: ("grpc", "flagledger.v1.EvaluationService.RecordEvaluations", 13) in fronts.counted.calls
+    )
 
 
 async def test_retry_info(fronts: Fronts) -> None:
@@ -185,12 +230,104 @@ async def test_stream_abandoned(fronts: Fronts) -> None:
 
     stream.cancel()
     fronts.journal.open.set()
-    for _ in range(400):
-        if not fronts.in_flight.calls:
-            break
-        await asyncio.sleep(0.005)
 
-    assert (0, 0) == (fronts.in_flight.calls, fronts.in_flight.bytes)
+    assert await settled(lambda: (0, 0) == (fronts.in_flight.streams, fronts.in_flight.bytes))
+
+
+async def test_held_until_closed(fronts: Fronts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a stream that is abandoned stay counted until the servicer has let go of its batches."""
+    held: list[int] = []
+
+    async def answers(items: AsyncIterator[object], context: object) -> AsyncIterator[object]:
+        try:
+            await anext(items)
+            await anext(items)
+            yield evaluation_service_pb2.StreamEvaluationsResponse()
+        finally:
+            await asyncio.sleep(0)
+            held.append(fronts.in_flight.bytes)
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield batch().SerializeToString()
+        yield batch().SerializeToString()
+
+    monkeypatch.setattr(fronts.servicer, "StreamEvaluations", answers)
+    front = grpc_front.handlers(
+        SERVICE, fronts.servicer, in_flight=fronts.in_flight, to_status=status_of, metrics=fronts.counted
+    )
+    details = SimpleNamespace(method="/flagledger.v1.EvaluationService/StreamEvaluations", invocation_metadata=())
+    stream = front.service(details).stream_stream(requests(), CallContext())
+    await anext(stream)
+    await stream.aclose()
+
+    assert [4096] == held
+    assert (0, 0) == (fronts.in_flight.bytes, fronts.in_flight.streams)
+
+
+async def test_idle_streams(fronts: Fronts) -> None:
+    """Streams on which nothing happens take no call's place; past a bound of their own they are refused, and counted."""
+    streams = [fronts.stub.StreamEvaluations(metadata=METADATA) for _ in range(16)]
+    assert await settled(lambda: fronts.in_flight.streams == 16)
+
+    answer = await fronts.stub.RecordEvaluations(batch(valid_evaluation()), metadata=METADATA)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await fronts.stub.StreamEvaluations(metadata=METADATA).read()
+    for stream in streams:
+        stream.cancel()
+
+    assert 1 == answer.accepted_count
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is refused.value.code()
+    assert ["CALLS_IN_FLIGHT"] == fronts.counted.refusals
+    assert await settled(lambda: fronts.in_flight.streams == 0)
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+async def test_old_stream(fronts: Fronts, batches: int) -> None:
+    """A stream ends by itself when it is old, with OK and every answer, though nothing comes on it any more."""
+    async with serving(fronts, stream_age_seconds=0.3) as (stub, in_flight):
+        stream = stub.StreamEvaluations(metadata=METADATA)
+        for _ in range(batches):
+            await stream.write(evaluation_service_pb2.StreamEvaluationsRequest(batch=batch(valid_evaluation()).batch))
+        async with asyncio.timeout(10):
+            answers = [answer.result.accepted_count async for answer in stream]
+            code = await stream.code()
+
+        assert ([1] * batches, grpc.StatusCode.OK) == (answers, code)
+        assert await settled(lambda: (0, 0) == (in_flight.streams, in_flight.bytes))
+
+
+async def test_small_batches_count(fronts: Fronts) -> None:
+    """Batches of a stream have a least size in the budget: many empty ones are not for nothing."""
+    fronts.journal.open.clear()
+    stream = fronts.stub.StreamEvaluations(metadata=METADATA)
+    for _ in range(10):
+        await stream.write(evaluation_service_pb2.StreamEvaluationsRequest(batch=batch(valid_evaluation()).batch))
+
+    assert await settled(lambda: fronts.in_flight.bytes == 10 * 4096)
+    stream.cancel()
+
+
+async def test_refusals_are_counted(fronts: Fronts) -> None:
+    """What the front refuses by itself is counted by its reason; what the servicer refuses it leaves to the servicer."""
+    await refusal(fronts.channel.unary_unary(PATH)(b"\xff\xff\xff", metadata=METADATA))
+    await refusal(fronts.channel.unary_unary(PATH)(b""))
+    await refusal(fronts.stub.RecordEvaluations(batch(evaluation_pb2.Evaluation()), metadata=METADATA))
+    fronts.in_flight.acquire(256 * 1024)
+    await refusal(fronts.stub.RecordEvaluations(batch(valid_evaluation()), metadata=METADATA))
+    for _ in range(8):
+        fronts.in_flight.enter()
+    await refusal(fronts.stub.RecordEvaluations(batch(valid_evaluation()), metadata=METADATA))
+
+    assert ["MALFORMED", "BYTES_IN_FLIGHT", "CALLS_IN_FLIGHT"] == fronts.counted.refusals
+
+
+async def test_large_metadata(fronts: Fronts) -> None:
+    """Metadata of 15 KiB is taken, and of 17 KiB refused, each time."""
+    for _ in range(20):
+        answer = await fronts.stub.RecordEvaluations(batch(), metadata=[*METADATA, ("x-a", "a" * 15 * 1024)])
+        code, _ = await refusal(fronts.stub.RecordEvaluations(batch(), metadata=[*METADATA, ("x-a", "a" * 17 * 1024)]))
+
+        assert (0, grpc.StatusCode.RESOURCE_EXHAUSTED) == (answer.accepted_count, code)
 
 
 async def test_health(fronts: Fronts) -> None:
@@ -202,11 +339,37 @@ async def test_health(fronts: Fronts) -> None:
         return [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
 
     before = await statuses()
-    await fronts.server.report(serving=False)
+    await fronts.server.report(intake=False, queries=False)
     after = await statuses()
+    await fronts.server.report(intake=True, queries=False)
+    without_queries = await statuses()
 
     assert [health_pb2.HealthCheckResponse.SERVING] * 2 == before
     assert [health_pb2.HealthCheckResponse.NOT_SERVING] * 2 == after
+    assert before == without_queries
+
+
+async def test_health_of_queries(fronts: Fronts) -> None:
+    """The health of QueryService is its own: intake goes on where no question is answered."""
+    server = grpc_front.Server(
+        [(SERVICE, fronts.servicer), (query_service_pb2.DESCRIPTOR.services_by_name["QueryService"], Unasked())],
+        in_flight=fronts.in_flight,
+        to_status=status_of,
+        metrics=fronts.counted,
+        max_message_bytes=MAX_BODY_BYTES,
+    )
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        await server.report(intake=True, queries=False)
+        found = [
+            (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
+            for name in ("", "flagledger.v1.EvaluationService", "flagledger.v1.QueryService")
+        ]
+    await server.stop(0)
+
+    serving_, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    assert [serving_, serving_, not_serving] == found
 
 
 async def test_reflection(fronts: Fronts) -> None:

@@ -5,9 +5,14 @@ import gzip
 import json
 import socket
 
+import grpc
 import pytest
 from flagledger.errors import FlagledgerError, Reason
+from flagledger.v1 import evaluation_pb2, evaluation_service_pb2
 from front.conftest import MAX_BODY_BYTES, Fronts
+from google.protobuf import json_format
+from google.rpc import status_pb2
+from grpc_status import rpc_status
 from support.intake import CLIENT_KEY
 from support.web import Response, request
 
@@ -70,16 +75,85 @@ async def test_depth(fronts: Fronts, levels: int) -> None:
     assert (levels > 32) == answer.json()["rejected_count"]
 
 
-async def test_too_many(fronts: Fronts) -> None:
-    """A batch with far too many evaluations is refused for that, before any is decoded."""
-    answer = await post(fronts, b'{"evaluations": [' + b"0," * 40_000 + b"0]}")
+@pytest.mark.parametrize("evaluations", [10_001, 40_001])
+async def test_too_many(fronts: Fronts, evaluations: int) -> None:
+    """A batch with too many evaluations is refused for that, before any is decoded, in the same words as over gRPC."""
+    answer = await post(fronts, b'{"evaluations": [' + b"0," * (evaluations - 1) + b"0]}")
+    calls = list(fronts.servicer.calls)
+    over_grpc = evaluation_service_pb2.RecordEvaluationsRequest(
+        batch=evaluation_pb2.EvaluationBatch(evaluations=[evaluation_pb2.Evaluation()] * 10_001)
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await fronts.stub.RecordEvaluations(over_grpc, metadata=[("x-environment-key", CLIENT_KEY)])
 
-    assert 400 == answer.status
-    [violations] = [detail["fieldViolations"] for detail in answer.json()["details"] if "fieldViolations" in detail]
-    assert [("evaluations", "has more than 40,000 elements")] == [
-        (one["field"], one["description"]) for one in violations
-    ]
-    assert [] == fronts.servicer.calls
+    assert (400, []) == (answer.status, calls)
+    assert "BATCH_TOO_LONG" == answer.json()["details"][0]["reason"]
+    assert rpc_status.from_call(refused.value) == json_format.ParseDict(answer.json(), status_pb2.Status())
+    assert ["BATCH_TOO_LONG"] == fronts.counted.refusals
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "field"),
+    [
+        (b"{", {}, None),
+        (b"", {}, None),
+        (b'{"events": []}', {}, "events"),
+        (b'{"batch_id": 1}', {}, "batch_id"),
+        (b"no gzip", {"Content_Encoding": "gzip"}, None),
+        (b"{}", {"Grpc_Timeout": "soon"}, None),
+    ],
+)
+async def test_malformed(fronts: Fronts, body: bytes, headers: dict[str, str], field: str | None) -> None:
+    """What is not the schema is MALFORMED, as over gRPC, with the field that is at fault; and counted."""
+    answer = await post(fronts, body, **headers)
+    details = {detail["@type"].rpartition(".")[2]: detail for detail in answer.json()["details"]}
+
+    assert (400, 3) == (answer.status, answer.json()["code"])
+    assert ("MALFORMED", "flagledger") == (details["ErrorInfo"]["reason"], details["ErrorInfo"]["domain"])
+    assert field == (details["BadRequest"]["fieldViolations"][0]["field"] if "BadRequest" in details else None)
+    assert ["MALFORMED"] == fronts.counted.refusals
+
+
+async def test_refusals_are_counted(fronts: Fronts) -> None:
+    """What HTTP or the front refuses is counted; what the servicer refuses it leaves to the servicer."""
+    large = b"x" * (MAX_BODY_BYTES + 1)
+    await request(fronts.http, "GET", "/nowhere")
+    await request(fronts.http, "PUT", PATH, b"{}")
+    await request(fronts.http, "POST", "/metrics", b"{}")
+    await request(fronts.http, "POST", PATH, b"{}")
+    await post(fronts, b"{}", Content_Type="text/plain")
+    await post(fronts, large)
+    await post(fronts, {"evaluations": [{}]})
+    fronts.in_flight.acquire(256 * 1024)
+    await post(fronts, b"{}")
+    for _ in range(8):
+        fronts.in_flight.enter()
+    await post(fronts, b"{}")
+
+    assert [
+        "HTTP_404",
+        "HTTP_405",
+        "HTTP_405",
+        "HTTP_415",
+        "HTTP_413",
+        "BYTES_IN_FLIGHT",
+        "CALLS_IN_FLIGHT",
+    ] == fronts.counted.refusals
+
+
+async def test_announced_bodies_hold_nothing(fronts: Fronts) -> None:
+    """Connections that announce large bodies and send next to nothing leave the budget to the others."""
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Environment-Key: {CLIENT_KEY}\r\nContent-Length: {MAX_BODY_BYTES}\r\n\r\n "
+    slow = [socket.create_connection(fronts.http) for _ in range(7)]
+    for client in slow:
+        client.sendall(head.encode())
+    while fronts.in_flight.calls < 7:
+        await asyncio.sleep(0.005)
+    answer = await post(fronts, {"evaluations": [EVALUATION | {"variant": "x" * 1_000}]})
+    for client in slow:
+        client.close()
+
+    assert 202 == answer.status
 
 
 @pytest.mark.parametrize("encoded", [False, True])
@@ -218,6 +292,32 @@ async def test_pages(fronts: Fronts) -> None:
     assert (503, ["journal writable"]) == (unready.status, unready.json()["missing"])
     assert (503, ["not draining"]) == (draining.status, draining.json()["missing"])
     assert 200 == (await request(fronts.http, "GET", "/healthz")).status
+
+
+@pytest.mark.parametrize("page", ["/", "/healthz", "/readyz", "/metrics"])
+async def test_pages_are_read(fronts: Fronts, page: str) -> None:
+    """A page is read and nothing else: any other method is 405 with a Status and what is allowed; HEAD has no body."""
+    refused = await request(fronts.http, "POST", page, b"{}")
+    head = await request(fronts.http, "HEAD", page)
+
+    assert (405, "GET, HEAD", "application/json") == (
+        refused.status,
+        refused.headers["allow"],
+        refused.headers["content-type"],
+    )
+    assert 12 == refused.json()["code"]
+    assert (200, b"") == (head.status, head.body)
+
+
+@pytest.mark.parametrize("page", ["/", "/healthz", "/readyz", "/metrics"])
+async def test_pages_are_no_api(fronts: Fronts, page: str) -> None:
+    """A page of another origin may send evaluations, and read none of the pages for whoever runs this."""
+    origin = {"Origin": "https://shop.example"}
+    answer = await request(fronts.http, "GET", page, None, origin)
+    preflight = await request(fronts.http, "OPTIONS", page, None, origin | {"Access-Control-Request-Method": "GET"})
+
+    assert "access-control-allow-origin" not in answer.headers
+    assert (405, False) == (preflight.status, "access-control-allow-origin" in preflight.headers)
 
 
 async def test_index_is_inert(fronts: Fronts) -> None:

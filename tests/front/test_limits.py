@@ -36,3 +36,19 @@ def test_calls() -> None:
     in_flight.enter()
 
     assert (Reason.CALLS_IN_FLIGHT, 1.0) == (refused.value.reason, refused.value.retry_after)
+
+
+def test_streams() -> None:
+    """Streams have a bound of their own, and take no call's place."""
+    in_flight = InFlight(max_bytes=1, max_calls=1, max_streams=2)
+    in_flight.open_stream()
+    in_flight.open_stream()
+
+    with pytest.raises(FlagledgerError) as refused:
+        in_flight.open_stream()
+    in_flight.enter()
+    in_flight.close_stream()
+    in_flight.open_stream()
+
+    assert Reason.CALLS_IN_FLIGHT is refused.value.reason
+    assert (2, 1) == (in_flight.streams, in_flight.calls)

@@ -420,7 +420,7 @@ def test_hostile_bytes_take_linear_time() -> None:
     hostile = valid_evaluation(segment_names=[start] * 1200)
     batch = EvaluationBatch(evaluations=[hostile, *[valid_evaluation(metadata={"k": 1})] * 9000])
 
-    inspection = inspect(batch, limits=Limits(), now=NOW, is_server=False)
+    inspection = inspect(batch, limits=Limits(segments_bytes=8 << 20), now=NOW, is_server=False)
 
     assert len(inspection.content) > 2_000_000
     assert len(inspection.names) - len(inspection.faults) == 9001

@@ -1,9 +1,9 @@
 """
 A process that appends: `appender.py PATH PREFIX COUNT [option=value …]`.
 
-Appends batches PREFIX-0, PREFIX-1, … with 16 at a time in flight and writes a line for each once it is acknowledged: `ok ID`,
-`duplicate ID`, or `REASON ID`. COUNT 0 means until killed. Options: `size` of a payload, `first` number, `max_bytes`, `breath`,
-`fsize` (RLIMIT_FSIZE in bytes), `reserve`, `pause` (seconds between appends of a client).
+Appends batches PREFIX-0, PREFIX-1, … with 16 clients, each of which waits for its answer, and writes a line for each answer:
+`ok ID`, `duplicate ID`, or `REASON ID`. COUNT 0 means until killed. Options: `size` of a payload, `first` number,
+`max_bytes`, `breath`, `fsize` (RLIMIT_FSIZE in bytes), `reserve`, `clients`, `pause` (seconds between appends of a client).
 
 With `fsize`, a line on stdin lifts the limit; with `steer=1` too, a line on stdin is the only thing that ends it.
 """
@@ -64,7 +64,7 @@ async def main(path: Path, prefix: str, count: int, options: dict[str, str]) -> 
             await asyncio.sleep(pause)
 
     say("open", journal.identity)
-    clients = asyncio.gather(*(client() for _ in range(16)))
+    clients = asyncio.gather(*(client() for _ in range(int(options.get("clients", "16")))))
     if "fsize" in options:
         limit = int(options["fsize"])
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

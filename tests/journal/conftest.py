@@ -12,10 +12,7 @@ from flagledger.journal.sqlite import SqliteJournal
 
 
 class OpenJournal(Journal, Protocol):
-    """A journal that its owner can wait at, ask and close."""
-
-    def wait(self, after: int, timeout: float) -> bool:
-        """Block until there is an entry behind *after*."""
+    """A journal that its owner can ask and close."""
 
     def writable(self) -> bool:
         """Return whether appends reach the disk."""

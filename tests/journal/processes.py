@@ -14,12 +14,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 
 class Appender:
     """
-    A process that appends; see appender.py for its arguments, behind *wrapper* where one is given.
+    A process that appends; see appender.py for its arguments, behind *wrapper* and logging to *stderr* where they are given.
 
     Used as a context manager, it is killed at the end.
 
@@ -28,7 +28,14 @@ class Appender:
     """
 
     def __init__(
-        self, path: Path, prefix: str, count: int = 0, *, wrapper: Sequence[str] = (), **options: object
+        self,
+        path: Path,
+        prefix: str,
+        count: int = 0,
+        *,
+        wrapper: Sequence[str] = (),
+        stderr: IO[bytes] | None = None,
+        **options: object,
     ) -> None:
         self.words: dict[str, list[str]] = {}
         self._process = subprocess.Popen(
@@ -43,6 +50,7 @@ class Appender:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             # A wrapper that is killed must not leave the process behind.
             start_new_session=True,

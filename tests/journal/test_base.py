@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,19 +230,6 @@ class TestConformance:
         journal.trim(entries[-1].position)
         assert await append(journal, f"{refused[0]}", b"x" * 900) == FRESH
 
-    async def test_wakes_whoever_waits(self, journal: Any) -> None:
-        """Waiting ends with True soon after an append, and with False when nothing came."""
-        assert not journal.wait(0, 0.05)
-        waiting = asyncio.create_task(asyncio.to_thread(journal.wait, 0, 30))
-        await asyncio.sleep(0.05)
-        started = time.monotonic()
-        await append(journal, "1")
-
-        assert await waiting
-        assert time.monotonic() - started < 10
-        assert journal.wait(0, 0)
-        assert not journal.wait(1, 0)
-
     async def test_answers_what_is_queued_before_it_closes(self, open_journal: Callable[..., Any]) -> None:
         """Closing commits and answers what was accepted; what comes later is told that the server drains."""
         journal = open_journal()
@@ -273,7 +259,7 @@ class TestConformance:
         journal.close()
         journal.close()
 
-        for question in (lambda: journal.read(0, 1), journal.lag, lambda: journal.trim(1), lambda: journal.wait(0, 1)):
+        for question in (lambda: journal.read(0, 1), journal.lag, lambda: journal.trim(1)):
             with pytest.raises(FlagledgerError) as caught:
                 question()
             assert caught.value.reason == Reason.DRAINING

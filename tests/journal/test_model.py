@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.journal.base import Appended, Outcome
-from flagledger.journal.committer import ENTRY_OVERHEAD
+from flagledger.journal.group import ENTRY_OVERHEAD
 from flagledger.journal.sqlite import SqliteJournal
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from flagledger.catalog.base import Environment, Grant, Token
 from flagledger.errors import FlagledgerError, Reason
+from flagledger.front import grpc as grpc_front
+from flagledger.front.forward import ForwardedError, Forwarder
+from flagledger.front.limits import InFlight
 from flagledger.internal.v1.journal_pb2 import JournalRecord
 from flagledger.query.servicer import QueryServicer
+from flagledger.store import duckdb_queries
 from flagledger.store.base import Store, StoreError
 from flagledger.store.columns import to_columns
 from flagledger.store.duckdb import DuckDBStore
+from flagledger.v1 import query_service_pb2
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from flagledger.v1.query_service_pb2 import (
     ORIGIN_SERVER,
@@ -23,6 +30,7 @@ from flagledger.v1.query_service_pb2 import (
     RecordedEvaluation,
 )
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from google.rpc import code_pb2, status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.records import START, add_evaluation, entries_of, json_values, record_of, texts, value_of
@@ -470,3 +478,182 @@ async def test_the_store_is_asked_in_threads(serve: Serve, store: DuckDBStore) -
     await serve(provider=provider).ListFeatures(ListFeaturesRequest(environment="production"), READER)
 
     assert {"query"} == threads
+
+
+LONG = 128 << 10
+
+
+def long_records(rows: int, plain: Any, *, features: int = 10) -> Iterator[JournalRecord]:
+    """Yield records of 25 evaluations with *plain* as their value, so many rows in all."""
+    value = value_of(plain)
+    for start in range(0, rows, 25):
+        record = record_of(batch_id=f"b{start}")
+        for i in range(start, min(start + 25, rows)):
+            add_evaluation(
+                record, feature_name=f"f{i % features:02}", time=START + i, value=value, identity_identifier=str(i)
+            )
+        yield record
+
+
+async def pages(servicer: QueryServicer, size: int) -> list[ListEvaluationsResponse]:
+    """Return every page of that size."""
+    found = [await servicer.ListEvaluations(ListEvaluationsRequest(environment="production", page_size=size), READER)]
+    while found[-1].next_page_token:
+        request = ListEvaluationsRequest(environment="production", page_size=size, page_token=found[-1].next_page_token)
+        found.append(await servicer.ListEvaluations(request, READER))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0, 1_000])
+async def test_long_values_can_be_read_by_any_client(serve: Serve, tmp_path: Path, size: int) -> None:
+    """Rows as long as a public key may send them fit into the store's memory and a client's, and come once each."""
+    store = DuckDBStore(tmp_path / "long", memory_limit="256MB")
+    for record in long_records(600, "x" * (LONG - 10)):
+        put(store, record)
+        store.maintain()
+    servicer = serve(PRODUCTION, provider=lambda: store)
+
+    found = await pages(servicer, size)
+    features = await servicer.ListFeatures(ListFeaturesRequest(environment="production"), READER)
+
+    assert [str(i) for i in range(599, -1, -1)] == [
+        evaluation.identity_identifier for page in found for evaluation in page.evaluations
+    ]
+    assert all(page.ByteSize() < 4 << 20 for page in found)
+    assert {LONG - 10} == {len(evaluation.value.string_value) for page in found for evaluation in page.evaluations}
+    assert features.ByteSize() < 4 << 20
+    store.close()
+
+
+async def test_a_page_is_measured_as_it_is_sent(serve: Serve, store: DuckDBStore) -> None:
+    """Values that are short as texts and long as messages end a page too, and no evaluation is lost at its end."""
+    put(store, *long_records(60, [1.0] * (LONG // 11)))
+
+    found = await pages(serve(), 1_000)
+
+    assert [str(i) for i in range(59, -1, -1)] == [
+        evaluation.identity_identifier for page in found for evaluation in page.evaluations
+    ]
+    assert [True] * len(found) == [page.ByteSize() < 4 << 20 for page in found]
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize("plain", ["x" * (LONG - 10), [1.0] * (LONG // 11)], ids=["text", "numbers"])
+async def test_last_values_have_a_limit(serve: Serve, store: DuckDBStore, plain: Any) -> None:
+    """The first features keep their last value; those behind the limit lack it, and nothing else."""
+    put(store, *long_records(40, plain, features=40))
+
+    answer = await serve().ListFeatures(ListFeaturesRequest(environment="production"), READER)
+
+    listed = [feature for feature in answer.features if feature.evaluation_count]
+    kept = [feature.HasField("last_value") for feature in listed]
+    fitting = (2 << 20) // value_of(plain).ByteSize()
+    assert [f"f{i:02}" for i in range(40)] == [feature.feature_name for feature in listed]
+    assert [True] * fitting + [False] * (40 - fitting) == kept
+
+
+SLOW = """
+    SELECT 'a', count(*), 0, 0, 0, 0, NULL, 0 FROM range(1000000) a, range(1000000) b
+    WHERE hash(a.range + b.range) = 0 AND $environment <> '' AND $start IS NULL AND $end IS NULL
+"""
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the question for features take hours."""
+    monkeypatch.setattr(duckdb_queries, "_FEATURES", SLOW)
+
+
+async def free_again(servicer: QueryServicer) -> bool:
+    """Return whether the servicer, of one thread, answers."""
+    async with asyncio.timeout(10):
+        await servicer.ListEvaluations(ListEvaluationsRequest(environment="production"), READER)
+    return True
+
+
+@pytest.mark.usefixtures("slow")
+async def test_a_question_that_takes_too_long_is_ended(store: DuckDBStore) -> None:
+    """Its caller is told so and what to change, and the thread is there for others."""
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1, seconds=0.3)
+
+    with pytest.raises(FlagledgerError, match=r"longer than 0\.3 s") as caught:
+        await servicer.ListFeatures(ListFeaturesRequest(), READER)
+
+    assert Reason.STORE_UNAVAILABLE == caught.value.reason
+    await asyncio.sleep(0.3)
+    assert await free_again(servicer)
+    servicer.close()
+
+
+@pytest.mark.usefixtures("slow")
+async def test_a_question_ends_with_its_call(store: DuckDBStore) -> None:
+    """A call that is cancelled frees the thread that worked for it, and a checkpoint need not wait."""
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1)
+    calls = [asyncio.create_task(servicer.ListFeatures(ListFeaturesRequest(), READER)) for _ in range(3)]
+    await asyncio.sleep(0.3)
+    for call in calls:
+        call.cancel()
+
+    assert [True] * 3 == [
+        isinstance(result, asyncio.CancelledError) for result in await asyncio.gather(*calls, return_exceptions=True)
+    ]
+    assert await free_again(servicer)
+    record = record_of()
+    add_evaluation(record)
+    put(store, record)
+    async with asyncio.timeout(10):
+        await asyncio.to_thread(store.checkpoint)
+    servicer.close()
+
+
+@pytest.mark.usefixtures("slow")
+async def test_closing_ends_questions(store: DuckDBStore) -> None:
+    """A servicer that is closed does not wait for answers."""
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1)
+    calls = [asyncio.create_task(servicer.ListFeatures(ListFeaturesRequest(), READER)) for _ in range(2)]
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(10):
+        await asyncio.to_thread(servicer.close)
+
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(results[0], FlagledgerError)
+    assert isinstance(results[1], asyncio.CancelledError)
+
+
+@pytest.mark.usefixtures("slow")
+async def test_a_deadline_of_the_callers_own_goes_through(store: DuckDBStore, tmp_path: Path) -> None:
+    """Through the front, the caller hears DEADLINE_EXCEEDED, and the thread behind it is free again."""
+    service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1)
+    server = grpc.aio.server()
+    in_flight = InFlight(max_bytes=1 << 20, max_calls=10)
+    server.add_generic_rpc_handlers(
+        [grpc_front.handlers(service, servicer, in_flight=in_flight, to_status=_status, metrics=NoMetrics())]
+    )
+    target = f"unix:{tmp_path}/q"
+    server.add_insecure_port(target)
+    await server.start()
+    forwarder = Forwarder(service, target, servicer.authenticate)
+    context = Call(("authorization", "Bearer reader"))
+    context.time_remaining = lambda: 0.5  # type: ignore[attr-defined]
+
+    with pytest.raises(ForwardedError) as caught:
+        await forwarder.ListFeatures(ListFeaturesRequest(), context)  # type: ignore[attr-defined]
+
+    assert code_pb2.DEADLINE_EXCEEDED == caught.value.status.code
+    assert await free_again(servicer)
+    await forwarder.close()
+    await server.stop(0)
+    servicer.close()
+
+
+class NoMetrics:
+    """Metrics that nobody looks at."""
+
+    def call(self, *_: object) -> None:
+        """Count nothing."""
+
+
+def _status(error: Exception) -> status_pb2.Status:
+    raise AssertionError from error

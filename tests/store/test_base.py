@@ -16,9 +16,11 @@ from flagledger.store.base import (
     Features,
     FeatureTotals,
     Filter,
+    Interrupt,
     OtherJournalError,
     OverlapError,
     Page,
+    QuestionEndedError,
     RecordedRow,
     SetAside,
     Store,
@@ -220,6 +222,21 @@ def test_a_closed_store_says_so(open_store: Open) -> None:
     ):
         with pytest.raises(StoreError):
             call()
+
+
+def test_a_question_that_was_ended_is_not_begun(open_store: Open) -> None:
+    """An interrupt that was asked before ends its question; others are answered."""
+    store = open_store()
+    apply(store, 1, 1)
+    interrupt = Interrupt()
+    interrupt.ask()
+
+    with pytest.raises(QuestionEndedError):
+        store.list_features("production", None, None, interrupt)
+    with pytest.raises(QuestionEndedError):
+        store.list_evaluations(Filter(environment="production"), 1, None, interrupt)
+    assert 1 == len(store.list_evaluations(Filter(environment="production"), 1, None, Interrupt()).rows)
+    assert expected_identities(1, 1) == identities(store)
 
 
 def test_pages_survive_new_data(open_store: Open) -> None:

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pyarrow as pa
 import pytest
 from flagledger.journal.base import Entry
 from flagledger.store import duckdb as duckdb_module
-from flagledger.store import duckdb_file
+from flagledger.store import duckdb_file, duckdb_queries
 from flagledger.store.base import (
     DiskFullError,
     Filter,
+    Interrupt,
     NewerFormatError,
+    QuestionEndedError,
     RowsRefusedError,
     SetAside,
     StoreError,
@@ -384,4 +387,63 @@ def test_a_checkpoint_waits_for_questions_in_the_end(tmp_path: Path) -> None:
     assert 20 == store._checkpoints_refused
     store.maintain()
     assert 59 == store.trimmable("journal")
+    store.close()
+
+
+def test_a_long_log_is_not_put_off(tmp_path: Path) -> None:
+    """A checkpoint waits for a question at once where the log has grown far beyond its length."""
+    store = DuckDBStore(tmp_path / "store.duckdb", checkpoint_bytes=100)
+    apply(store, 1, 1)
+    question = store._connection.cursor()  # type: ignore[union-attr]
+    question.execute("BEGIN TRANSACTION READ ONLY").fetchall()
+    question.execute("SELECT count(*) FROM evaluations").fetchall()
+    apply(store, 2, 2)
+    maintaining = threading.Thread(target=store.maintain)
+    maintaining.start()
+    maintaining.join(0.2)
+
+    assert maintaining.is_alive()
+    question.close()
+    maintaining.join()
+    assert 2 == store.trimmable("journal")
+    store.close()
+
+
+def test_a_question_is_ended_while_it_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking for the end ends the statement itself, and the store goes on."""
+    hours = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE hash(a.range + b.range) = 0 AND $environment <> ''"
+    monkeypatch.setattr(duckdb_queries, "_FEATURES", f"{hours} AND $start IS NULL AND $end IS NULL")
+    store = DuckDBStore(tmp_path / "store.duckdb")
+    interrupt, outcome = Interrupt(), []
+
+    def ask() -> None:
+        with pytest.raises(QuestionEndedError) as ended:
+            store.list_features("production", None, None, interrupt)
+        outcome.append(type(ended.value))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join(0.3)
+    for _ in range(100):
+        interrupt.ask()
+        asking.join(0.05)
+        if not asking.is_alive():
+            break
+
+    assert [QuestionEndedError] == outcome
+    apply(store, 1, 1)
+    assert expected(1) == recorded(store)
+    store.close()
+
+
+def test_a_file_without_pieces_gets_them(tmp_path: Path) -> None:
+    """A file that was made before long texts were kept in pieces is taken as it is and keeps them from then on."""
+    path = tmp_path / "store.duckdb"
+    DuckDBStore(path).close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP TABLE long_texts").fetchall()
+    store = DuckDBStore(path)
+    apply(store, 1, 1)
+
+    assert expected(1) == recorded(store)
     store.close()

@@ -11,6 +11,7 @@ counted = metrics.FrontMetrics()
 counted.accepted("demo", 3)
 counted.filtered("demo", 2)
 counted.rejected("demo", "evaluations[].value", 1)
+counted.refused_by_http(404)
 counted.call("grpc", "Record", 0, 0.001)
 metrics.WriterMetrics().applied(3)
 metrics.observe_journal(10, 2, 0.5)
@@ -42,3 +43,4 @@ def test_of_all_processes(tmp_path: Path) -> None:
     assert 'flagledger_rejections_total{field="evaluations[].value"} 2.0' in page
     assert 'flagledger_call_seconds_count{code="0",method="Record",protocol="grpc"} 2.0' in page
     assert "flagledger_applied_rows_total 6.0" in page
+    assert 'flagledger_refusals_total{reason="HTTP_404"} 2.0' in page

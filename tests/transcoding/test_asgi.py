@@ -8,7 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
-from flagledger.transcoding import Transcoder
+from flagledger.transcoding import CodecError, TooManyElementsError, Transcoder
+from flagledger.transcoding import body as bodies
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from transcoding.kitchen import Everything, KitchenServicer, Sizes, call, service
@@ -686,3 +687,77 @@ async def test_default_values_of_a_response_field() -> None:
             return Sizes()
 
     assert [] == (await call(mount(Empty()), "POST", "/v1/sizes", b"[1]")).json
+
+
+async def test_an_unforeseen_failure_outside_the_servicer(caplog: pytest.LogCaptureFixture) -> None:
+    """What fails outside the servicer is a 500 that tells nothing of itself, and the call ends for its callbacks."""
+    ended: list[int] = []
+
+    async def authorize(_: str, context: Any) -> None:
+        context.add_done_callback(lambda context: ended.append(context.http_status))
+
+    def fail(_: str) -> None:
+        raise ZeroDivisionError("secret")
+
+    app = mount(authorize=authorize, on_ignored=fail, ignore_unknown_below={Everything.DESCRIPTOR.full_name})
+    answer = await call(app, "POST", "/v1/everything", b'{"colour": 1}')
+
+    assert (500, 13) == (answer.status, answer.json["code"])
+    assert "secret" not in str(answer.json)
+    assert [500] == ended
+    assert "could not be carried out" in caplog.text
+
+
+async def test_words_for_a_codec_error() -> None:
+    """The application may say in its own words what does not fit; where it has none the answer is a plain 400."""
+    seen: list[tuple[str, str]] = []
+
+    def on_codec_error(error: CodecError) -> Exception | None:
+        seen.append((type(error).__name__, error.path))
+        return RefusalError(error.sentence) if isinstance(error, TooManyElementsError) else None
+
+    app = mount(
+        to_status=to_status,
+        on_codec_error=on_codec_error,
+        max_elements={f"{Everything.DESCRIPTOR.full_name}.int32s": 2},
+    )
+    mapped = await call(app, "POST", "/v1/everything", b'{"int32s": [1, 2, 3]}')
+    plain = await call(app, "POST", "/v1/everything", b'{"int32_field": "x"}')
+
+    assert (429, "int32s has more than 2 elements.") == (mapped.status, mapped.json["message"])
+    assert (400, "int32_field") == (plain.status, plain.violations[0][0])
+    assert [("TooManyElementsError", "int32s"), ("CodecError", "int32_field")] == seen
+
+
+async def test_refusals_of_http() -> None:
+    """Each refusal that is HTTP's own is told, with its status, and none of the application's."""
+    told: list[int] = []
+    app = mount(on_refusal=told.append, max_body_bytes=10)
+    await call(app, "GET", "/nowhere")
+    await call(app, "PUT", "/v1/everything")
+    await call(app, "POST", "/v1/everything", b"{}", {"Content-Type": "text/plain"})
+    await call(app, "POST", "/v1/everything", b"{}" + b" " * 10)
+    await call(app, "POST", "/v1/everything", b"x")
+
+    assert [404, 405, 415, 413] == told
+
+
+async def test_an_announced_body_reserves_nothing() -> None:
+    """The budget is taken as bytes arrive, and never for what a client only says."""
+    budget = Budget(1 << 30)
+    held: list[int] = []
+    reservation = bodies.Reservation(budget)
+    pieces = [b"x" * 10, b"y" * 20, b""]
+
+    async def receive() -> Any:
+        held.append(budget.held)
+        piece = pieces.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+    body = await bodies.read(
+        receive, content_length=4_000, max_bytes=4_000, slack_seconds=5, total_seconds=5, reservation=reservation
+    )
+    reservation.release()
+
+    assert b"x" * 10 + b"y" * 20 == body
+    assert ([0, 10, 30], 0) == (held, budget.held)

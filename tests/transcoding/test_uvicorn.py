@@ -228,6 +228,54 @@ async def test_trickling_body(http: str) -> None:
     assert 408 == status
 
 
+@pytest.mark.parametrize("ahead", [0, 200_000])
+async def test_sending_ahead(http: str, ahead: int) -> None:
+    """Who sends most of a body at once and then trickles does not keep its place by that either."""
+    async with serving(mount(body_timeout=0.3), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n", b" " * ahead)
+
+        async def trickle() -> None:
+            while True:
+                client.send(b" ")
+                await asyncio.sleep(0.05)
+
+        task = asyncio.create_task(trickle())
+        async with asyncio.timeout(4):
+            status, _, _ = await client.answer()
+        task.cancel()
+
+    assert 408 == status
+
+
+async def test_body_deadline(http: str) -> None:
+    """A body that comes fast enough and does not end within its time is a 408."""
+    async with serving(mount(body_timeout=5, body_deadline=0.3), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ncontent-length: 4000000\r\n\r\n")
+
+        async def flow() -> None:
+            while True:
+                client.send(b" " * 4_000)
+                await asyncio.sleep(0.02)
+
+        task = asyncio.create_task(flow())
+        status, _, body = await client.answer()
+        task.cancel()
+
+    assert (408, 4) == (status, json.loads(body)["code"])
+
+
+async def test_fast_enough(http: str) -> None:
+    """A body that keeps up is taken, though it takes longer than the client may be behind."""
+    async with serving(mount(body_timeout=0.5), http) as port, connected(port) as client:
+        client.send(b"POST /v1/everything HTTP/1.1\r\nhost: x\r\ncontent-length: 100002\r\n\r\n")
+        for _ in range(10):
+            client.send(b" " * 10_000)
+            await asyncio.sleep(0.08)
+        client.send(b"{}")
+
+        assert 200 == (await client.answer())[0]
+
+
 async def test_client_goes_while_sending(http: str) -> None:
     """A client that goes in the middle of its body costs nothing but its own call."""
     servicer = KitchenServicer()

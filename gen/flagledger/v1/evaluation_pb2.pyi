@@ -80,7 +80,7 @@ class Evaluation(_message.Message):
 
     @_builtins.property
     def segment_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the segments that the identity matched. Each at most 2,000 characters."""
+        """Names of the segments that the identity matched. Each at most 2,000 characters, together at most 32 KiB serialised."""
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:

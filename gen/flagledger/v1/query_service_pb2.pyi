@@ -146,7 +146,9 @@ class FeatureSummary(_message.Message):
 
     @_builtins.property
     def last_value(self) -> _struct_pb2.Value:
-        """Value of the last evaluation in the period; absent where it had none."""
+        """Value of the last evaluation in the period; absent where it had none, and where the values of the features before it in
+        the answer take up 2 MiB.
+        """
 
     def __init__(
         self,
@@ -191,7 +193,9 @@ class ListEvaluationsRequest(_message.Message):
     segment_name: _builtins.str
     """Name of a segment that the identity matched."""
     page_size: _builtins.int
-    """Evaluations wanted at most; 0 means 100, more than 1,000 is taken as 1,000, and a negative number is refused."""
+    """Evaluations wanted at most; 0 means 100, more than 1,000 is taken as 1,000, and a negative number is refused. A page MAY
+    hold fewer: it ends at about 3 MiB, so that any gRPC client can receive it. `next_page_token` tells whether there are more.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; every other field MUST be as it was then, `page_size` apart."""
     @_builtins.property

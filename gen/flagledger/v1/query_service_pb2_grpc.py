@@ -32,7 +32,8 @@ class QueryServiceStub:
     ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
     PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded.
+    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
+    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
     """
 
     def __init__(self, channel):
@@ -60,7 +61,8 @@ class QueryServiceServicer:
     ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
     PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded.
+    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
+    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
     """
 
     def ListFeatures(self, request, context):
@@ -105,7 +107,8 @@ class QueryService:
     ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
     PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded.
+    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
+    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
     """
 
     @staticmethod

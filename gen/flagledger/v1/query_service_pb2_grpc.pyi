@@ -33,7 +33,8 @@ class QueryServiceStub:
     ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
     PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded.
+    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
+    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
     """
 
     @_typing.overload
@@ -53,7 +54,8 @@ class QueryServiceAsyncStub(QueryServiceStub):
     ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
     PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded.
+    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
+    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -69,7 +71,8 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
     PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded.
+    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
+    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
     """
 
     @_abc_1.abstractmethod

@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
 from flagledger.errors import FlagledgerError, Reason
@@ -59,6 +59,10 @@ class Forwarder:
         for method in service.methods:
             setattr(self, method.name, self._forward(method))
 
+    def connected(self) -> bool:
+        """Tell whether the peer is there to be asked; where it is not, look for it again."""
+        return self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
@@ -74,8 +78,9 @@ class Forwarder:
             await self.authenticate(context)
             metadata = [pair for pair in context.invocation_metadata() or () if pair[0] in _FORWARDED_METADATA]
             try:
+                remaining = context.time_remaining()
                 answer: Message = await stub(
-                    request, metadata=metadata, timeout=context.time_remaining() or _DEFAULT_SECONDS
+                    request, metadata=metadata, timeout=_DEFAULT_SECONDS if remaining is None else remaining
                 )
             except grpc.aio.AioRpcError as error:
                 raise _of(error) from None
@@ -91,5 +96,13 @@ def _of(error: grpc.aio.AioRpcError) -> Exception:
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return FlagledgerError(
             Reason.STORE_UNAVAILABLE, "The store is not there to be asked right now; recording goes on meanwhile."
+        )
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # The channel's own limit, and nothing that passes: as it is, it would tell the caller to come back.
+        return ForwardedError(
+            status_pb2.Status(
+                code=code_pb2.INTERNAL,
+                message="The answer is larger than what can be passed on. Ask for smaller pages or a shorter time.",
+            )
         )
     return ForwardedError(status_pb2.Status(code=error.code().value[0], message=error.details() or ""))

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from enum import Enum
 from typing import Any, Final, Protocol
 
 import grpc
@@ -32,6 +34,8 @@ CONNECTION_AGE_GRACE_SECONDS: Final = 60
 # A stream ends by itself, every batch that was read answered, before its connection's age cuts it.
 STREAM_AGE_SECONDS: Final = 3000
 _MAX_METADATA_BYTES: Final = 16 * 1024
+# What a batch of a stream counts at least: however small it is, it has a task and a message of its own.
+_MIN_BATCH_BYTES: Final = 4096
 # Between our own processes: what a front has let through, the writer takes.
 INTERNAL_OPTIONS: Final = [
     ("grpc.max_receive_message_length", 64 << 20),
@@ -52,8 +56,12 @@ class Metrics(Protocol):
     def call(self, protocol: str, method: str, code: int, seconds: float) -> None:
         """Count a call that was answered with *code* (google.rpc.Code) after *seconds*."""
 
+    def refused(self, reason: Enum) -> None:
+        """Count a call that the front refused by itself; a servicer counts its own refusals."""
+
 
 _CANCELLED: Final = 1
+_QUERY_SERVICE: Final = "flagledger.v1.QueryService"
 
 ToStatus = Callable[[Exception], status_pb2.Status]
 
@@ -64,6 +72,8 @@ def options(*, max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_concurrent_streams", 1000),
         ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        # The same: between the two gRPC refuses at random.
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.so_reuseport", 1),
         ("grpc.keepalive_time_ms", 120_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -75,7 +85,13 @@ def options(*, max_message_bytes: int) -> list[tuple[str, int]]:
 
 
 def handlers(
-    service: ServiceDescriptor, servicer: Servicer, *, in_flight: InFlight, to_status: ToStatus, metrics: Metrics
+    service: ServiceDescriptor,
+    servicer: Servicer,
+    *,
+    in_flight: InFlight,
+    to_status: ToStatus,
+    metrics: Metrics,
+    stream_age_seconds: float = STREAM_AGE_SECONDS,
 ) -> grpc.GenericRpcHandler:
     """
     Return handlers that serve every rpc of *service* out of *servicer*.
@@ -86,8 +102,9 @@ def handlers(
         in_flight: The budget of bytes and calls, shared with the HTTP front.
         to_status: Turns an exception into what the caller is told.
         metrics: Where calls are counted.
+        stream_age_seconds: Seconds after which a stream is read no further, and ends once what was read is answered.
     """
-    front = _Front(servicer, in_flight, to_status, metrics)
+    front = _Front(servicer, in_flight, to_status, metrics, stream_age_seconds)
     return grpc.method_handlers_generic_handler(
         service.full_name, {method.name: front.handler(method) for method in service.methods}
     )
@@ -103,6 +120,7 @@ class Server:
         to_status: Turns an exception into what the caller is told.
         metrics: Where calls are counted.
         max_message_bytes: Limit of a message, after decompression too.
+        stream_age_seconds: See `handlers`.
     """
 
     def __init__(
@@ -113,12 +131,20 @@ class Server:
         to_status: ToStatus,
         metrics: Metrics,
         max_message_bytes: int,
+        stream_age_seconds: float = STREAM_AGE_SECONDS,
     ) -> None:
         self._server = grpc.aio.server(options=options(max_message_bytes=max_message_bytes))
         self._names = [descriptor.full_name for descriptor, _ in services]
         self._server.add_generic_rpc_handlers(
             [
-                handlers(descriptor, servicer, in_flight=in_flight, to_status=to_status, metrics=metrics)
+                handlers(
+                    descriptor,
+                    servicer,
+                    in_flight=in_flight,
+                    to_status=to_status,
+                    metrics=metrics,
+                    stream_age_seconds=stream_age_seconds,
+                )
                 for descriptor, servicer in services
             ]
         )
@@ -132,11 +158,19 @@ class Server:
         await self._server.start()
         return port
 
-    async def report(self, *, serving: bool) -> None:
-        """Say through the health service whether calls are taken."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+    async def report(self, *, intake: bool, queries: bool) -> None:
+        """
+        Say through the health service what works.
+
+        Args:
+            intake: Whether evaluations are taken: the health of the server as a whole, and of every service but the next.
+            queries: Whether questions are answered: that of QueryService.
+        """
         for name in ("", *self._names):
-            await self._health.set(name, status)
+            serving = queries if name == _QUERY_SERVICE else intake
+            await self._health.set(
+                name, health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+            )
 
     async def stop(self, seconds: float) -> None:
         """Take no more calls, report NOT_SERVING for good, and give those under way *seconds* to finish."""
@@ -145,11 +179,19 @@ class Server:
 
 
 class _Front:
-    def __init__(self, servicer: Servicer, in_flight: InFlight, to_status: ToStatus, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        servicer: Servicer,
+        in_flight: InFlight,
+        to_status: ToStatus,
+        metrics: Metrics,
+        stream_age_seconds: float,
+    ) -> None:
         self._servicer = servicer
         self._in_flight = in_flight
         self._to_status = to_status
         self._metrics = metrics
+        self._stream_age_seconds = stream_age_seconds
 
     def handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[bytes, bytes]:
         if method.client_streaming and method.server_streaming:
@@ -168,18 +210,26 @@ class _Front:
         async def unary(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = time.perf_counter()
             code = 0
-            size = entered = 0
+            size = 0
+            entered = False
+            ours = True
             try:
                 in_flight.enter()
-                entered = 1
+                entered = True
+                ours = False
                 await authenticate(context)
+                ours = True
                 in_flight.acquire(len(raw))
                 size = len(raw)
-                answer: bytes = (await call(_parse(parse, raw), context)).SerializeToString()
+                request = _parse(parse, raw)
+                ours = False
+                answer: bytes = (await call(request, context)).SerializeToString()
             except asyncio.CancelledError:
                 code = _CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - to_status decides what each becomes
+                if ours and isinstance(error, FlagledgerError):
+                    self._metrics.refused(error.reason)
                 status = self._to_status(error)
                 code = status.code
                 await context.abort_with_status(rpc_status.to_status(status))
@@ -203,16 +253,21 @@ class _Front:
         ) -> AsyncIterator[bytes]:
             started = time.perf_counter()
             code = 0
-            entered = False
+            opened = False
             held: deque[int] = deque()
             try:
-                self._in_flight.enter()
-                entered = True
+                self._open_stream()
+                opened = True
                 await self._servicer.authenticate(context)
-                async for answer in call(self._read(raw_messages, parse, held), context):
-                    # Answers come in the order of the batches, so that the oldest bytes are those just answered.
-                    self._in_flight.release(held.popleft())
-                    yield answer.SerializeToString()
+                # Closed here and not by the collector: what is held is held until nobody works on it any more.
+                async with (
+                    aclosing(self._read(raw_messages, parse, held)) as messages,
+                    aclosing(call(messages, context)) as answers,
+                ):
+                    async for answer in answers:
+                        # Answers come in the order of the batches, so that the oldest bytes are those just answered.
+                        self._in_flight.release(held.popleft())
+                        yield answer.SerializeToString()
             except (asyncio.CancelledError, GeneratorExit):
                 code = _CANCELLED
                 raise
@@ -222,20 +277,38 @@ class _Front:
                 await context.abort_with_status(rpc_status.to_status(status))
             finally:
                 self._in_flight.release(sum(held))
-                if entered:
-                    self._in_flight.leave()
+                if opened:
+                    self._in_flight.close_stream()
                 self._metrics.call("grpc", name, code, time.perf_counter() - started)
 
         return bidirectional
 
+    def _open_stream(self) -> None:
+        try:
+            self._in_flight.open_stream()
+        except FlagledgerError as error:
+            self._metrics.refused(error.reason)
+            raise
+
     async def _read(
         self, raw_messages: AsyncIterator[bytes], parse: Callable[[bytes], Message], held: deque[int]
-    ) -> AsyncIterator[Message | FlagledgerError]:
-        """Yield messages, or in its place what is wrong with one; *held* keeps the bytes of each until it is answered."""
-        deadline = time.monotonic() + STREAM_AGE_SECONDS
-        async for raw in raw_messages:
+    ) -> AsyncGenerator[Message | FlagledgerError, None]:
+        """
+        Yield messages until the stream is old, or in its place what is wrong with one, which the servicer counts.
+
+        *held* keeps the bytes of each until it is answered.
+        """
+        deadline = asyncio.get_running_loop().time() + self._stream_age_seconds
+        incoming = aiter(raw_messages)
+        while True:
+            try:
+                # Around the wait, so that a stream on which nothing comes ends too; it has nothing unanswered then.
+                async with asyncio.timeout_at(deadline):
+                    raw = await anext(incoming)
+            except (StopAsyncIteration, TimeoutError):
+                return
             item: Message | FlagledgerError
-            size = len(raw)
+            size = max(len(raw), _MIN_BATCH_BYTES)
             try:
                 self._in_flight.acquire(size)
             except FlagledgerError as error:
@@ -247,8 +320,6 @@ class _Front:
                     item = error
             held.append(size)
             yield item
-            if time.monotonic() > deadline:
-                return
 
 
 def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:

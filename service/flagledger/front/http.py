@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 from urllib.parse import quote
 
 import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
+from google.rpc import code_pb2
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from flagledger.errors import FieldViolation, FlagledgerError, Reason
 from flagledger.front import grpc
+from flagledger.front.connection import BoundedProtocol
 from flagledger.front.grpc import Servicer, ToStatus
 from flagledger.front.limits import InFlight
 from flagledger.telemetry.health import Readiness
-from flagledger.transcoding import TranscodedContext, Transcoder
+from flagledger.transcoding import CodecError, TooManyElementsError, TranscodedContext, Transcoder
+from flagledger.transcoding import status as statuses
 from flagledger.v1.evaluation_pb2 import Evaluation, EvaluationBatch, IdentityTrait
 
 _METADATA_HEADERS: Final = (
@@ -30,12 +33,10 @@ _METADATA_HEADERS: Final = (
     "user-agent",
     "x-environment-key",
 )
-_PAGES: Final = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 # Deeper than any valid value, so that one too deep costs only its evaluation, and less than protobuf refuses to read.
 _MAX_JSON_DEPTH: Final = 45
+_PAGE_METHODS: Final = ("GET", "HEAD")
 _EVALUATIONS: Final = f"{EvaluationBatch.DESCRIPTOR.full_name}.evaluations"
-# Batches with a few too many are refused by the servicer, with its own reason; those with more never get that far.
-_FAR_TOO_MANY: Final = 4
 _MAX_IGNORED_FIELDS: Final = 20
 _PREFLIGHT_SECONDS: Final = 86_400
 _BACKLOG: Final = 2048
@@ -44,6 +45,9 @@ _KEEP_ALIVE_SECONDS: Final = 75
 
 class Metrics(grpc.Metrics, Protocol):
     """What the HTTP front counts."""
+
+    def refused_by_http(self, status: int) -> None:
+        """Count a request that HTTP itself refused with *status*."""
 
     def ignored(self, fields: int) -> None:
         """Count JSON *fields* that the contract does not know."""
@@ -66,7 +70,7 @@ def application(
     Args:
         services: Descriptors with the servicers that answer for them.
         max_body_bytes: Limit of a body, after decompression too.
-        max_evaluations: Limit of a batch: one far over it must not be decoded first.
+        max_evaluations: Limit of a batch: one over it must not be decoded first.
         in_flight: The budget of bytes and calls, shared with the gRPC front.
         to_status: Turns an exception into what the caller is told.
         readiness: What `/readyz` answers from.
@@ -82,9 +86,19 @@ def application(
         context.add_done_callback(
             lambda _: metrics.call("http", method, context.code().value[0], time.perf_counter() - started)
         )
-        in_flight.enter()
+        try:
+            in_flight.enter()
+        except FlagledgerError as error:
+            # The front's own; what a servicer refuses it counts itself.
+            metrics.refused(error.reason)
+            raise
         context.add_done_callback(lambda _: in_flight.leave())
         await servicers[service].authenticate(context)
+
+    def on_codec_error(error: CodecError) -> FlagledgerError:
+        refusal = _refusal(error)
+        metrics.refused(refusal.reason)
+        return refusal
 
     def on_response(context: TranscodedContext) -> list[tuple[bytes, bytes]]:
         ignored = context.ignored_fields
@@ -99,64 +113,100 @@ def application(
         header_allow_list=_METADATA_HEADERS,
         authorize=authorize,
         to_status=to_status,
-        body_budget=in_flight,
+        body_budget=_Budget(in_flight, metrics),
         preserving_proto_field_name=True,
         always_print_primitive=True,
         int64_as_numbers=True,
         ignore_unknown_below={Evaluation.DESCRIPTOR.full_name, IdentityTrait.DESCRIPTOR.full_name},
         collect_errors_in={_EVALUATIONS},
-        max_elements={_EVALUATIONS: _FAR_TOO_MANY * max_evaluations},
+        max_elements={_EVALUATIONS: max_evaluations},
+        on_codec_error=on_codec_error,
+        on_refusal=metrics.refused_by_http,
         on_ignored=lambda _: metrics.ignored(1),
         on_response=on_response,
     )
-    pages = _pages(readiness, exposition)
-
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in _PAGES:
-            await pages(scope, receive, send)
-        else:
-            await transcoder(scope, receive, send)
-
     # The key is no secret and no cookie is read: any origin may send. An `Authorization` header is never added by a browser.
-    return CORSMiddleware(
-        dispatch,
+    api = CORSMiddleware(
+        transcoder,
         allow_origins=["*"],
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=["Retry-After", "X-Ignored-Fields"],
         max_age=_PREFLIGHT_SECONDS,
     )
+    pages = _pages(readiness, exposition)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        page = pages.get(scope["path"]) if scope["type"] == "http" else None
+        if page is None:
+            await api(scope, receive, send)
+        elif scope["method"] in _PAGE_METHODS:
+            await page()(scope, receive, send)
+        else:
+            metrics.refused_by_http(405)
+            await _method_not_allowed()(scope, receive, send)
+
+    return dispatch
 
 
-def _pages(readiness: Readiness, exposition: Callable[[], tuple[bytes, str]]) -> Router:
-    async def healthz(_: Request) -> Response:
+class _Budget:
+    """The budget of bytes, with its refusals counted."""
+
+    def __init__(self, in_flight: InFlight, metrics: Metrics) -> None:
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self.release = in_flight.release
+
+    def acquire(self, size: int, /) -> None:
+        """Take *size* bytes; FlagledgerError where that would be too many."""
+        try:
+            self._in_flight.acquire(size)
+        except FlagledgerError as error:
+            self._metrics.refused(error.reason)
+            raise
+
+
+def _refusal(error: CodecError) -> FlagledgerError:
+    """Return what does not fit a message as the refusal that the same gets over gRPC."""
+    if isinstance(error, TooManyElementsError) and error.field == _EVALUATIONS:
+        most = f"{error.most:,}"
+        return FlagledgerError(
+            Reason.BATCH_TOO_LONG,
+            f"The batch has more than {most} evaluations. Send smaller batches.",
+            violations=(FieldViolation(field=error.path, description=f"There are more than {most}."),),
+        )
+    violations = (FieldViolation(field=error.path, description=error.description),) if error.path else ()
+    return FlagledgerError(Reason.MALFORMED, error.sentence, violations=violations)
+
+
+def _pages(readiness: Readiness, exposition: Callable[[], tuple[bytes, str]]) -> dict[str, Callable[[], Response]]:
+    def healthz() -> Response:
         """Answer that the process lives."""
         return JSONResponse({"status": "alive"})
 
-    async def readyz(_: Request) -> Response:
+    def readyz() -> Response:
         """Answer whether evaluations are taken, and what is missing."""
         missing = readiness.missing()
         if missing:
             return JSONResponse({"status": "not ready", "missing": missing}, 503, {"Retry-After": "1"})
         return JSONResponse({"status": "ready"})
 
-    async def metrics_page(_: Request) -> Response:
+    def metrics_page() -> Response:
         """Answer with the metrics of the whole process tree."""
         body, content_type = exposition()
         return Response(body, media_type=content_type)
 
-    async def index(_: Request) -> Response:
+    def index() -> Response:
         """Say what this is and where to go."""
         return HTMLResponse(_INDEX, headers=_INDEX_HEADERS)
 
-    return Router(
-        [
-            Route("/", index),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics_page),
-        ]
-    )
+    return {"/": index, "/healthz": healthz, "/readyz": readyz, "/metrics": metrics_page}
+
+
+def _method_not_allowed() -> Response:
+    allow = ", ".join(_PAGE_METHODS)
+    status = statuses.make(code_pb2.UNIMPLEMENTED, f"This path takes {allow}.")
+    return Response(statuses.body(status), 405, {"Allow": allow}, "application/json")
 
 
 _INDEX_HEADERS: Final = {
@@ -207,12 +257,19 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: ASGIApp, *, drain_seconds: float) -> Server:
-    """Return a server for *app*; `serve(sockets=[…])` runs it until `should_exit` is set and accepted requests are answered."""
+def server(app: ASGIApp, *, drain_seconds: float, refused: Callable[[int], None] = lambda _: None) -> Server:
+    """
+    Return a server for *app*; `serve(sockets=[…])` runs it until `should_exit` is set and accepted requests are answered.
+
+    Args:
+        app: What answers.
+        drain_seconds: Seconds that requests get to be answered at the end.
+        refused: Called with the status of what is refused before it is a request: 400, 408, 431.
+    """
     return Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=cast("Any", functools.partial(BoundedProtocol, refused=refused)),
             ws="none",
             lifespan="off",
             access_log=False,

@@ -57,7 +57,8 @@ class Verdict:
         return Counter(fault.kind for fault in self.faults)
 
 
-@functools.lru_cache(maxsize=256)
+# One for each environment that is busy at a time; those of features that have changed since go by themselves.
+@functools.lru_cache(maxsize=32)
 def _known(features: frozenset[str]) -> frozenset[bytes]:
     """Return *features* as `Inspection.names` spells them, and the empty name of an invalid evaluation."""
     return frozenset({b"", *(bytes((min(len(name), 0xFF),)) + name for name in map(str.encode, features))})

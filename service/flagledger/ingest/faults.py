@@ -100,6 +100,10 @@ def _faults(  # noqa: C901, PLR0912 - the rules in the order of the contract, ea
     for number, segment in enumerate(evaluation.segment_names):
         if fault := _in_text(segment, limits.segment_name_characters):
             yield f"segment_names[{number}]", fault
+    if size > limits.segments_bytes:
+        together = Evaluation(segment_names=evaluation.segment_names).ByteSize()
+        if together > limits.segments_bytes:
+            yield "segment_names", f"Together they are larger than {limits.segments_bytes:,} bytes."
     if fault := _in_text(evaluation.variant, limits.label_characters):
         yield "variant", fault
     if fault := _in_text(evaluation.reason, limits.label_characters):

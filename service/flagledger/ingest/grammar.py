@@ -77,7 +77,7 @@ def compile_grammar(limits: Limits) -> re.Pattern[bytes]:
     label = _text(1, limits.label_characters)
     source = b"".join(
         (
-            rb"\x0a" + _varint(0, min(_TWO_BYTES, limits.traits_bytes)),
+            rb"\x0a" + _varint(0, min(_TWO_BYTES, limits.traits_bytes, limits.segments_bytes)),
             rb"\x0a(" + _text(1, limits.feature_name_characters) + rb")",
             rb"\x10[\x00\x01]",
             rb"(?:\x1a" + _value(limits.value_bytes) + rb")?+",

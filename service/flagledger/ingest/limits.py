@@ -23,6 +23,7 @@ class Limits:
         trait_string_characters: Length of a trait's value where that is a string.
         traits_bytes: Size of all traits of an evaluation together.
         segment_name_characters: Length of each segment name.
+        segments_bytes: Size of all segment names of an evaluation together.
         label_characters: Length of `variant`, and of `reason`.
         value_bytes: Size of the value.
         metadata_bytes: Size of the metadata.
@@ -42,6 +43,7 @@ class Limits:
     trait_string_characters: int = 2_000
     traits_bytes: int = 32 * _KIB
     segment_name_characters: int = 2_000
+    segments_bytes: int = 32 * _KIB
     label_characters: int = 2_000
     value_bytes: int = 128 * _KIB
     metadata_bytes: int = 8 * _KIB

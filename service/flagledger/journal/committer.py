@@ -2,14 +2,14 @@
 The committer: one thread that turns whatever appends are waiting into one transaction, and answers them once it is on disk.
 
 The event loop hands over with `submit`, which costs it a queue's put; the answers come back with one wake-up of the loop per
-group. Within a transaction, statements take many rows each: every statement gives up the interpreter lock and has to win it
-back from a busy event loop.
+group. While the disk fails, or hangs, appends are refused; the thread finds out by itself when it works again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -17,22 +17,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.journal.base import Appended, Outcome
 from flagledger.journal.generations import Window
+from flagledger.journal.group import Answer, Pending, commit
 from flagledger.journal.reserve import Reserve
 from flagledger.journal.schema import WAL_KEEP_BYTES, begin, connect, roll_back, shorten_wal, wal_bytes
 from flagledger.telemetry.logging import get_logger
-
-ENTRY_OVERHEAD: Final = 128
-"""Bytes that an entry counts for beside its payload: its row, and what its batch id takes."""
 
 _GROUP_ENTRIES: Final = 512
 _GROUP_BYTES: Final = 4 * 1024 * 1024
 _QUEUED_ENTRIES: Final = 4096
 _QUEUED_BYTES: Final = 64 * 1024 * 1024
+HANG_SECONDS: Final = 5.0
+"""Seconds without an answer from the disk after which it counts as failing for all but those whom it owes the answer."""
+_WATCH_SECONDS: Final = 1.0
 # Another process holding the lock for so long is stuck in its disk.
 _LOCK_SECONDS: Final = 10.0
 # While the disk fails: how often appends are tried in earnest, and how often it is asked where none come.
@@ -44,26 +45,11 @@ _PROBE_BYTES: Final = 64 * 1024
 # CPU a batch over unary gRPC and JSON, and no longer answers.
 _GATHER_COMMITS: Final = 2.0
 _GATHER_SECONDS: Final = (0.001, 0.015)
+_FULL: Final = "the disk is full"
+_FAILING: Final = "the disk is failing"
+_HANGING: Final = "the disk does not answer"
 _GROUPS_PER_LOOK: Final = 64
 _SHORTEN_SECONDS: Final = 0.1
-
-_ROWS: Final = (64, 32, 16, 8, 4, 2, 1)
-_INSERT_IDS: Final = (
-    "INSERT OR REPLACE INTO batch_ids (key, fingerprint, generation, accepted, filtered, rejected) VALUES "
-)
-_INSERT_ENTRIES: Final = "INSERT INTO entries (position, appended_at, payload) VALUES "
-
-_Answer = Appended | FlagledgerError
-
-
-class Pending(NamedTuple):
-    """An append on its way: who waits for it, the key and fingerprint of its batch id (key None for no id), and what to keep."""
-
-    future: asyncio.Future[Appended]
-    key: int | None
-    fingerprint: bytes
-    outcome: Outcome
-    payload: bytes
 
 
 class _NoReserveError(Exception):
@@ -95,6 +81,11 @@ class Committer:
         self._queue: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closing = False
+        self._ended = False
+        # When the thread last turned to the disk, by the monotonic clock; None while it is not waiting for it.
+        self._asked_at: float | None = None
+        self._under_way: list[Pending] = []
+        self._watched: asyncio.AbstractEventLoop | None = None
         self._queued_entries = 0
         self._queued_bytes = 0
         self._room: deque[asyncio.Future[None]] = deque()
@@ -108,23 +99,30 @@ class Committer:
         self._thread.start()
 
     def writable(self) -> bool:
-        """Return whether appends are being taken: not closing, and the last try reached the disk."""
-        return self._failure is None and not self._closing and self._thread.is_alive()
+        """Return whether appends are being taken: not closing, the last try reached the disk, and none hangs."""
+        return self._failure is None and not self._closing and not self._ended and not self._hangs()
 
     async def submit(self, key: int | None, fingerprint: bytes, outcome: Outcome, payload: bytes) -> Appended:
         """Queue an append, waiting for room in the queue, and return its answer. See `Journal.append` for what it raises."""
         loop = asyncio.get_running_loop()
-        while self._queued_entries >= _QUEUED_ENTRIES or self._queued_bytes >= _QUEUED_BYTES:
+        while not self._hangs() and (self._queued_entries >= _QUEUED_ENTRIES or self._queued_bytes >= _QUEUED_BYTES):
             room = loop.create_future()
             self._room.append(room)
             await room
+        if self._hangs():
+            raise _refusal(_HANGING)
         future: asyncio.Future[Appended] = loop.create_future()
         with self._gate:
             if self._closing:
                 raise FlagledgerError(Reason.DRAINING, "The server is shutting down. Send the batch again.")
+            if self._ended:
+                raise _refusal(self._failure or _FAILING)
             self._queue.put(Pending(future, key, fingerprint, outcome, payload))
         self._queued_entries += 1
         self._queued_bytes += len(payload)
+        if self._watched is not loop:
+            self._watched = loop
+            loop.call_later(_WATCH_SECONDS, self._watch, loop)
         return await future
 
     def close(self) -> None:
@@ -137,7 +135,33 @@ class Committer:
 
     # The event loop's side
 
-    def _deliver(self, answers: list[tuple[Pending, _Answer]]) -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse those who have come too late for the group that hangs; look again as long as anybody waits."""
+        if self._hangs():
+            self._deliver([(pending, _refusal(_HANGING)) for pending in self._take_queued()])
+        if self._queued_entries:
+            loop.call_later(_WATCH_SECONDS, self._watch, loop)
+        else:
+            self._watched = None
+
+    def _hangs(self) -> bool:
+        asked_at = self._asked_at
+        return asked_at is not None and time.monotonic() - asked_at > HANG_SECONDS
+
+    def _take_queued(self) -> list[Pending]:
+        """Take what no group has taken yet out of the queue."""
+        taken: list[Pending] = []
+        with self._gate, contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if item is not None:
+                    taken.append(item)
+        if self._closing:
+            # Its end was among it, or has been taken already and is not asked for again.
+            self._queue.put(None)
+        return taken
+
+    def _deliver(self, answers: list[tuple[Pending, Answer]]) -> None:
         for pending, answer in answers:
             self._queued_entries -= 1
             self._queued_bytes -= len(pending.payload)
@@ -157,114 +181,100 @@ class Committer:
 
     def _run(self) -> None:
         closing = False
-        while not closing:
-            try:
-                first = self._queue.get(timeout=None if self._failure is None else _PROBE_SECONDS)
-            except queue.Empty:
-                self._probe()
-                continue
-            if self._crowded and first is not None:
-                # Several were on their way a moment ago: those who come now share this commit, and its cost.
-                time.sleep(min(max(self._took * _GATHER_COMMITS, _GATHER_SECONDS[0]), _GATHER_SECONDS[1]))
-            group, closing = self._collect(first)
-            self._crowded = len(group) > 1
-            if group:
-                started = time.monotonic()
-                self._answer(group)
-                self._took = time.monotonic() - started
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.close()
+        try:
+            while not closing:
+                try:
+                    closing = self._turn()
+                except Exception as error:  # noqa: BLE001 - what nobody foresaw costs a group, and not the thread
+                    self._give_up(error)
+                    time.sleep(_TRY_SECONDS)
+                    closing = self._closing and self._queue.empty()
+        finally:
+            if self._connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.close()
+            with self._gate:
+                self._ended = True
+            # Where something ended the thread out of turn: nobody may wait for one that is gone.
+            self._refuse(self._under_way + self._take_queued())
 
-    def _collect(self, first: Pending | None) -> tuple[list[Pending], bool]:
-        """Return what is queued from *first* on, and whether the end of the queue was among it."""
-        group: list[Pending] = []
-        size = 0
-        item = first
-        while item is not None:
-            group.append(item)
-            size += len(item.payload)
-            if len(group) >= _GROUP_ENTRIES or size >= _GROUP_BYTES:
-                return group, False
+    def _turn(self) -> bool:
+        """Wait for appends and answer a group of them; return whether the queue has come to its end."""
+        try:
+            first = self._queue.get(timeout=None if self._failure is None else _PROBE_SECONDS)
+        except queue.Empty:
+            self._asked_at = time.monotonic()
+            self._probe()
+            self._asked_at = None
+            return False
+        if first is None:
+            return True
+        self._under_way = group = [first]
+        if self._crowded:
+            # Several were on their way a moment ago: those who come now share this commit, and its cost.
+            time.sleep(min(max(self._took * _GATHER_COMMITS, _GATHER_SECONDS[0]), _GATHER_SECONDS[1]))
+        closing = self._collect(group)
+        self._crowded = len(group) > 1
+        self._asked_at = started = time.monotonic()
+        self._send(list(zip(group, self._answers(group), strict=True)))
+        self._under_way = []
+        self._took = time.monotonic() - started
+        self._shorten_wal()
+        self._asked_at = None
+        if self._breath:
+            time.sleep(self._breath)
+        return closing
+
+    def _collect(self, group: list[Pending]) -> bool:
+        """Add to *group* what is queued, as far as it may grow; return whether the end of the queue was among it."""
+        size = len(group[0].payload)
+        while len(group) < _GROUP_ENTRIES and size < _GROUP_BYTES:
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
-                return group, False
-        return group, True
+                return False
+            if item is None:
+                return True
+            group.append(item)
+            size += len(item.payload)
+        return False
 
-    def _answer(self, group: list[Pending]) -> None:
-        answers: list[_Answer]
-        if self._failure is not None and time.monotonic() < self._failed_at + _TRY_SECONDS:
-            answers = [self._refusal() for _ in group]
-        else:
+    def _answers(self, group: list[Pending]) -> list[Answer]:
+        if self._failure is None or time.monotonic() >= self._failed_at + _TRY_SECONDS:
             try:
                 answers = self._commit(group)
             except Exception as error:  # noqa: BLE001 - whatever went wrong, every waiter gets an answer and the thread goes on
                 self._fail(error)
-                answers = [self._refusal() for _ in group]
             else:
                 self._recover()
+                return answers
+        return [_refusal(self._failure or _FAILING) for _ in group]
+
+    def _send(self, answers: list[tuple[Pending, Answer]]) -> None:
+        """Hand *answers* to the event loop."""
         # A loop that has been closed has nobody left who waits.
         with contextlib.suppress(RuntimeError):
-            group[0].future.get_loop().call_soon_threadsafe(self._deliver, list(zip(group, answers, strict=True)))
-        if self._breath:
-            time.sleep(self._breath)
+            if answers:
+                answers[0][0].future.get_loop().call_soon_threadsafe(self._deliver, answers)
 
-    def _commit(self, group: list[Pending]) -> list[_Answer]:
+    def _refuse(self, pendings: list[Pending]) -> None:
+        self._send([(pending, _refusal(self._failure or _FAILING)) for pending in pendings])
+
+    def _commit(self, group: list[Pending]) -> list[Answer]:
         """Record *group* in one transaction and return the answers, which are true once this returns."""
         connection = self._ready_connection()
         begin(connection, _LOCK_SECONDS)
         now = int(self._clock() * 1000)
-        position, size, count, *rest = connection.execute(
-            "SELECT last_position, outstanding_bytes, outstanding_entries, generation, generation_started_at,"
-            " generation_batches, oldest_generation FROM state"
-        ).fetchall()[0]
-        generation, batches, oldest = self._window.turn(connection, now, *rest)
-        known = _known(connection, [pending.key for pending in group if pending.key is not None])
-        entries: list[int | bytes] = []
-        ids: list[int | bytes] = []
-        answers: list[_Answer] = []
-        for pending in group:
-            earlier = known.get(pending.key) if pending.key is not None else None
-            # The first 8 bytes belong to the id: where they differ, two ids share a key by chance, and the later one has it.
-            if earlier is not None and earlier[1] >= oldest and earlier[0][:8] == pending.fingerprint[:8]:
-                answers.append(_again(earlier, pending))
-                continue
-            if size >= self._max_bytes:
-                answers.append(
-                    FlagledgerError(
-                        Reason.JOURNAL_FULL,
-                        "As many batches wait for the store as the journal may hold. Send the batch again later.",
-                    )
-                )
-                continue
-            position += 1
-            count += 1
-            size += len(pending.payload) + ENTRY_OVERHEAD
-            entries += (position, now, pending.payload)
-            if pending.key is not None:
-                outcome = pending.outcome
-                record = (pending.fingerprint, generation, outcome.accepted, outcome.filtered, outcome.rejected)
-                known[pending.key] = record
-                ids += (pending.key, *record)
-                batches += 1
-            answers.append(Appended(duplicate=False, outcome=pending.outcome))
-        if not entries:
-            connection.execute("ROLLBACK")
-            return answers
-        _insert(connection, _INSERT_IDS, 6, ids)
-        _insert(connection, _INSERT_ENTRIES, 3, entries)
-        connection.execute(
-            "UPDATE state SET last_position = ?, outstanding_bytes = ?, outstanding_entries = ?, generation_batches = ?",
-            (position, size, count, batches),
-        )
-        connection.execute("COMMIT")
+        return commit(connection, group, now=now, max_bytes=self._max_bytes, window=self._window)
+
+    def _shorten_wal(self) -> None:
+        """Cut the log short where the trimmer, whose work this is, has not come by."""
         self._groups += 1
-        if self._groups % _GROUPS_PER_LOOK == 0 and wal_bytes(self._path) > 4 * WAL_KEEP_BYTES:
-            # The trimmer, whose work this is, has not come by. The group is on disk, whatever happens here.
-            with contextlib.suppress(sqlite3.Error):
-                shorten_wal(connection, _SHORTEN_SECONDS)
-        return answers
+        if self._connection is None or self._groups % _GROUPS_PER_LOOK or wal_bytes(self._path) <= 4 * WAL_KEEP_BYTES:
+            return
+        # What was acknowledged is on disk, whatever happens here.
+        with contextlib.suppress(sqlite3.Error):
+            shorten_wal(self._connection, _SHORTEN_SECONDS)
 
     def _ready_connection(self) -> sqlite3.Connection:
         if not self._reserve.admits(wal_bytes(self._path)):
@@ -295,69 +305,35 @@ class Committer:
         if self._connection is not None:
             roll_back(self._connection)
         self._failed_at = time.monotonic()
-        if self._failure is None:
-            get_logger().error("the journal cannot be written", path=str(self._path), error=repr(error))
-        self._failure = "the disk is full" if _is_full(error) else "the disk is failing"
+        is_news = self._failure is None
+        self._failure = _FULL if _is_full(error) else _FAILING
+        if is_news:
+            self._tell(logging.ERROR, "the journal cannot be written", error=repr(error))
 
     def _recover(self) -> None:
         if self._failure is not None:
             self._failure = None
-            get_logger().info("the journal can be written again", path=str(self._path))
+            self._tell(logging.INFO, "the journal can be written again")
 
-    def _refusal(self) -> FlagledgerError:
-        return FlagledgerError(
-            Reason.DISK_FAILING, f"The batch could not be recorded: {self._failure}. Send it again later."
-        )
+    def _give_up(self, error: Exception) -> None:
+        """Refuse the group under way, and begin anew: nothing is known of what went wrong."""
+        if self._connection is not None:
+            roll_back(self._connection)
+        self._asked_at = None
+        self._failure, self._failed_at = _FAILING, time.monotonic()
+        group, self._under_way = self._under_way, []
+        self._refuse(group)
+        self._tell(logging.ERROR, "writing the journal was interrupted", exc_info=error)
 
-
-def _again(earlier: tuple[bytes, int, int, int, int], pending: Pending) -> _Answer:
-    if earlier[0] != pending.fingerprint:
-        return FlagledgerError(
-            Reason.BATCH_ID_REUSED,
-            "The batch_id was used before for a batch of other content. Give every batch an id of its own.",
-        )
-    outcome = Outcome(accepted=earlier[2], filtered=earlier[3], rejected=earlier[4])
-    return Appended(duplicate=True, outcome=outcome)
-
-
-def _known(connection: sqlite3.Connection, keys: list[int]) -> dict[int, tuple[bytes, int, int, int, int]]:
-    """Return what is recorded under *keys*: fingerprint, generation, and the outcome's three counts."""
-    known = {}
-    for start in range(0, len(keys), _ROWS[0]):
-        some = keys[start : start + _ROWS[0]]
-        # Few different statements, so that all stay prepared: the last key fills up to the next power of two.
-        width = next(rows for rows in reversed(_ROWS) if rows >= len(some))
-        some += some[-1:] * (width - len(some))
-        for key, *record in connection.execute(_SELECT_IDS[width], some).fetchall():
-            known[key] = tuple(record)
-    return known
+    def _tell(self, level: int, event: str, **fields: object) -> None:
+        # Whatever a logger runs into, it must not decide what becomes of a group.
+        with contextlib.suppress(Exception):
+            get_logger().log(level, event, path=str(self._path), **fields)
 
 
-def _insert(connection: sqlite3.Connection, statement: str, columns: int, values: list[int | bytes]) -> None:
-    """Insert *values*, row after row of *columns* each, many rows a statement."""
-    start = 0
-    for rows in _ROWS:
-        width = rows * columns
-        while len(values) - start >= width:
-            connection.execute(_INSERTS[statement, rows], values[start : start + width])
-            start += width
+def _refusal(why: str) -> FlagledgerError:
+    return FlagledgerError(Reason.DISK_FAILING, f"The batch could not be recorded: {why}. Send it again later.")
 
 
 def _is_full(error: Exception) -> bool:
     return isinstance(error, _NoReserveError) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-
-
-def _placeholders(columns: int, rows: int) -> str:
-    return ", ".join([f"({', '.join('?' * columns)})"] * rows)
-
-
-_INSERTS: Final = {
-    (statement, rows): statement + _placeholders(columns, rows)
-    for statement, columns in ((_INSERT_IDS, 6), (_INSERT_ENTRIES, 3))
-    for rows in _ROWS
-}
-_SELECT_IDS: Final = {
-    rows: "SELECT key, fingerprint, generation, accepted, filtered, rejected FROM batch_ids"  # noqa: S608 - constants only
-    f" WHERE key IN ({', '.join('?' * rows)})"
-    for rows in _ROWS
-}

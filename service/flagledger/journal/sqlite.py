@@ -18,8 +18,8 @@ fingerprint tells them apart and the later one takes the row.
 
 The file is in WAL mode with `synchronous=FULL`, for trims too. Beside it lie `-wal`, `-shm` and `.reserve`.
 
-Parts: `schema` (the file and its connections), `committer` (appends), `generations` (how long ids are known), `trimmer`
-(trimming, clearing ids, the log's length), `reserve` (disk held back).
+Parts: `schema` (the file and its connections), `committer` (the thread that appends), `group` (what one transaction of it
+does), `generations` (how long ids are known), `trimmer` (trimming, clearing ids, the log's length), `reserve` (disk held back).
 
 Invariants:
 
@@ -38,6 +38,8 @@ Invariants:
 7. No statement stays open between calls, so nothing keeps the log from beginning anew.
 8. Nothing is appended unless the disk has room to move the log into the file, nor, while the reserve is given up, unless
    there is ample room: what trimming was given stays trimming's and is enough.
+9. Nobody waits without end. A disk that has not answered for some seconds refuses what comes and what is queued; only those
+   whose group it was given wait on, since they may have been recorded. Should the committer's thread end, all are refused.
 
 Crash points, by the names that tests use:
 
@@ -74,7 +76,6 @@ RESERVE_BYTES: Final = 16 * 1024 * 1024
 """Disk held back for trimming: twice what the write-ahead log holds unmoved, which is what trimming may need."""
 
 _MILLISECONDS_PER_HOUR: Final = 3_600_000
-_POLL_SECONDS: Final = 0.02
 _BUSY_SECONDS: Final = 5.0
 
 _T = TypeVar("_T")
@@ -202,25 +203,8 @@ class SqliteJournal:
         """
         return self._reading(_last_position)
 
-    def wait(self, after: int, timeout: float) -> bool:
-        """
-        Block until there is an entry behind position *after*, and return True; or return False after *timeout* seconds.
-
-        Entries of other processes are noticed within 20 ms.
-
-        Raises:
-            FlagledgerError: DISK_FAILING where the file cannot be read; DRAINING at closing.
-        """
-        deadline = time.monotonic() + timeout
-        while self.last_position() <= after:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._closed.wait(min(left, _POLL_SECONDS))
-        return True
-
     def writable(self) -> bool:
-        """Return whether appends reach the disk, as far as the last try showed. A full journal is still writable."""
+        """Return whether appends reach the disk, as far as the last try shows or one that hangs. A full journal is writable."""
         return self._committer.writable()
 
     def close(self) -> None:

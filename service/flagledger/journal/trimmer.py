@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from flagledger.errors import FlagledgerError, Reason
-from flagledger.journal.committer import ENTRY_OVERHEAD
+from flagledger.journal.group import ENTRY_OVERHEAD
 from flagledger.journal.reserve import Reserve
 from flagledger.journal.schema import WAL_KEEP_BYTES, begin, connect, is_busy, roll_back, shorten_wal, wal_bytes
 from flagledger.telemetry.logging import get_logger

@@ -2,14 +2,16 @@
 Answers questions about what was recorded: the one servicer that every transport calls.
 
 It knows no transport. A call's context is asked for its metadata alone; a refusal is a `FlagledgerError`, which the
-transport turns into its own form. The store blocks, so it is asked in threads, a bounded number of them.
+transport turns into its own form. The store blocks, so it is asked in threads, a bounded number of them; a question whose
+caller has gone, or that takes too long, is ended there too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from google.protobuf import timestamp_pb2
@@ -18,7 +20,17 @@ from flagledger.catalog.base import Catalog, Environment, Token
 from flagledger.errors import FieldViolation, FlagledgerError, Reason
 from flagledger.query import page_token
 from flagledger.query.values import feature_summary, recorded_evaluation, timestamp
-from flagledger.store.base import Cursor, Features, Filter, Page, Store, StoreError
+from flagledger.store.base import (
+    LAST_VALUES_BYTES,
+    PAGE_BYTES,
+    Cursor,
+    Features,
+    Filter,
+    Interrupt,
+    Page,
+    Store,
+    StoreError,
+)
 from flagledger.telemetry.logging import get_logger
 from flagledger.v1.query_service_pb2 import (
     FeatureSummary,
@@ -35,6 +47,9 @@ MAX_PAGE_SIZE: Final = 1_000
 _ROLES: Final = frozenset({"read", "admin"})
 _SCHEME: Final = "bearer"
 _THREADS: Final = 4
+# Less than what a front waits for an answer, so that it hears why there is none.
+_SECONDS: Final = 25.0
+_INTERRUPT_AGAIN_SECONDS: Final = 0.05
 
 # Years 1 to 9999, and the nanoseconds of a second: what google.protobuf.Timestamp holds.
 _MIN_SECONDS: Final = -62_135_596_800
@@ -52,16 +67,31 @@ class QueryServicer:
         catalog: Which environments, features and tokens exist.
         store_provider: Returns the store, or raises StoreError while there is none.
         threads: Questions that are worked on at the same time.
+        seconds: How long a question may take, its time of waiting for a thread included.
     """
 
-    def __init__(self, catalog: Catalog, store_provider: Callable[[], Store], *, threads: int = _THREADS) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        store_provider: Callable[[], Store],
+        *,
+        threads: int = _THREADS,
+        seconds: float = _SECONDS,
+    ) -> None:
         self._catalog = catalog
         self._store_provider = store_provider
+        self._seconds = seconds
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="query")
+        self._asked: dict[Future[Any], Interrupt] = {}
 
     def close(self) -> None:
-        """End the threads once they have answered."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """End every question that is left, and the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        while self._asked:
+            for interrupt in list(self._asked.values()):
+                interrupt.ask()
+            time.sleep(_INTERRUPT_AGAIN_SECONDS)
+        self._threads.shutdown(wait=True)
 
     async def authenticate(self, context: Any) -> Token:
         """
@@ -92,8 +122,8 @@ class QueryServicer:
             raise _invalid(violations)
         name, listed = environment.name, environment.features
 
-        def answer(store: Store) -> ListFeaturesResponse:
-            return _features_response(store.list_features(name, start, end), listed)
+        def answer(store: Store, interrupt: Interrupt) -> ListFeaturesResponse:
+            return _features_response(store.list_features(name, start, end, interrupt), listed)
 
         return await self._ask(answer)
 
@@ -118,8 +148,8 @@ class QueryServicer:
         cursor = _cursor(request.page_token, question)
         page_size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
-        def answer(store: Store) -> ListEvaluationsResponse:
-            return _page_response(store.list_evaluations(question, page_size, cursor), question)
+        def answer(store: Store, interrupt: Interrupt) -> ListEvaluationsResponse:
+            return _page_response(store.list_evaluations(question, page_size, cursor, interrupt), question)
 
         return await self._ask(answer)
 
@@ -141,18 +171,36 @@ class QueryServicer:
             raise FlagledgerError(Reason.TOKEN_LACKS, "The token does not permit reading this environment.")
         return environment
 
-    async def _ask(self, question: Callable[[Store], _T]) -> _T:
-        def ask() -> _T:
-            return question(self._store_provider())
-
+    async def _ask(self, question: Callable[[Store, Interrupt], _T]) -> _T:
+        interrupt = Interrupt()
+        asked = self._threads.submit(lambda: question(self._store_provider(), interrupt))
+        self._asked[asked] = interrupt
+        asked.add_done_callback(self._asked.pop)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            # A deadline of the caller's own, like its going away, arrives as a cancellation.
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.wrap_future(asked)
+        except TimeoutError:
+            raise FlagledgerError(
+                Reason.STORE_UNAVAILABLE,
+                f"The question took longer than {self._seconds:g} s and was ended. Narrow its period.",
+                retry_after=self._seconds,
+            ) from None
         except StoreError as error:
             get_logger().warning("a question could not be answered", error=str(error))
             raise FlagledgerError(
                 Reason.STORE_UNAVAILABLE,
                 "What was recorded cannot be read at the moment. Evaluations go on being recorded; ask again.",
             ) from error
+        finally:
+            _end(asked, interrupt)
+
+
+def _end(asked: Future[Any], interrupt: Interrupt) -> None:
+    """Interrupt the question, if it has not returned, until it does."""
+    if not asked.done():
+        interrupt.ask()
+        asyncio.get_running_loop().call_later(_INTERRUPT_AGAIN_SECONDS, _end, asked, interrupt)
 
 
 def _credentials(context: Any) -> str | None:
@@ -211,6 +259,12 @@ def _features_response(features: Features, listed: frozenset[str] | None) -> Lis
     }
     for name in (listed or frozenset()) - summaries.keys():
         summaries[name] = FeatureSummary(feature_name=name, in_catalog=True)
+    # JSON texts of small numbers grow as messages, so that the store's own limit does not hold for the answer.
+    used = 0
+    for name in sorted(summaries):
+        used += summaries[name].last_value.ByteSize()
+        if used > LAST_VALUES_BYTES:
+            summaries[name].ClearField("last_value")
     return ListFeaturesResponse(
         features=[summaries[name] for name in sorted(summaries)],
         data_since=None if features.data_since is None else timestamp(features.data_since),
@@ -218,7 +272,17 @@ def _features_response(features: Features, listed: frozenset[str] | None) -> Lis
 
 
 def _page_response(page: Page, question: Filter) -> ListEvaluationsResponse:
-    return ListEvaluationsResponse(
-        evaluations=[recorded_evaluation(row) for row in page.rows],
-        next_page_token="" if page.next is None else page_token.encode(question, page.next),
-    )
+    response = ListEvaluationsResponse()
+    following, used = page.next, 0
+    for index, row in enumerate(page.rows):
+        evaluation = recorded_evaluation(row)
+        # The store has measured texts; as messages they may be longer.
+        used += evaluation.ByteSize()
+        if index and used > PAGE_BYTES:
+            before = page.rows[index - 1]
+            following = Cursor(evaluation_time=before.evaluation_time, position=before.position)
+            break
+        response.evaluations.append(evaluation)
+    if following is not None:
+        response.next_page_token = page_token.encode(question, following)
+    return response

@@ -11,11 +11,18 @@ in between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import pyarrow as pa
+
+PAGE_BYTES: Final = 3 << 20
+"""Texts of a page beyond which it holds no further row. A usual gRPC client takes 4 MiB."""
+LAST_VALUES_BYTES: Final = 2 << 20
+"""Last values of one answer; it may hold any number of features besides."""
 
 
 class StoreError(Exception):
@@ -81,6 +88,49 @@ class DiskFullError(StoreError):
     """The disk has no room for more. Nothing of the range was applied."""
 
 
+class QuestionEndedError(StoreError):
+    """The question was ended through its `Interrupt` before it was answered."""
+
+
+class Interrupt:
+    """
+    Ends one question from another thread, so that nobody works on an answer that nobody waits for.
+
+    Whoever asks for the end does so again and again until the question has returned: an interruption between two
+    statements of an engine may be lost on it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = False
+        self._end: Callable[[], object] | None = None
+
+    def ask(self) -> None:
+        """End the question if it is being worked on, and keep it from beginning if it is not; never blocks."""
+        with self._lock:
+            self._asked = True
+            if self._end is not None:
+                self._end()
+
+    @contextmanager
+    def ending(self, end: Callable[[], object]) -> Iterator[None]:
+        """
+        Let *end*, which any thread may call, end what happens in the block; it is not called outside of it.
+
+        Raises:
+            QuestionEndedError: The end was asked for before.
+        """
+        with self._lock:
+            if self._asked:
+                raise QuestionEndedError("The question was ended before it began.")
+            self._end = end
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._end = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
     """A journal entry that could not be made into rows: its position, its payload as it was, and what is wrong with it."""
@@ -103,7 +153,7 @@ class FeatureTotals:
         first_evaluation_time: Earliest evaluation, in microseconds since the epoch.
         last_evaluation_time: Latest evaluation, in microseconds since the epoch.
         last_value: Value of the latest evaluation as JSON text (of equal times, of the highest position); None where it
-            had none.
+            had none, or where those before it have used up `LAST_VALUES_BYTES`.
     """
 
     feature_name: str
@@ -256,11 +306,33 @@ class Store(Protocol):
     def maintain(self) -> None:
         """Do what is due, such as a checkpoint once enough bytes or time have passed. To be called often; mostly free."""
 
-    def list_features(self, environment: str, start: int | None, end: int | None) -> Features:
-        """Return the totals of every feature of *environment* evaluated in [start, end); None is unbounded."""
+    def list_features(
+        self, environment: str, start: int | None, end: int | None, interrupt: Interrupt | None = None
+    ) -> Features:
+        """
+        Return the totals of every feature of *environment* evaluated in [start, end); None is unbounded.
 
-    def list_evaluations(self, filter: Filter, page_size: int, cursor: Cursor | None) -> Page:  # noqa: A002  # the field's own word
-        """Return at most *page_size* evaluations behind *cursor*: by evaluation time, then position, the newest first."""
+        From the first value on that does not fit into `LAST_VALUES_BYTES` any more, the totals hold none.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
+
+    def list_evaluations(
+        self,
+        filter: Filter,  # noqa: A002  # the field's own word
+        page_size: int,
+        cursor: Cursor | None,
+        interrupt: Interrupt | None = None,
+    ) -> Page:
+        """
+        Return at most *page_size* evaluations behind *cursor*: by evaluation time, then position, the newest first.
+
+        A page whose texts come to `PAGE_BYTES` ends there; it holds one evaluation at least.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
 
     def close(self) -> None:
         """Checkpoint as far as possible and let go of everything. Calls after it raise StoreError."""

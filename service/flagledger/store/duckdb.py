@@ -14,8 +14,8 @@ Invariants:
 * A committed transaction holds the rows of entries first..last and the position last, or neither.
 * Whatever `trimmable` returns lies in the file itself, so that losing the log loses nothing that the journal does not
   still hold.
-* Times are TIMESTAMP in UTC. Retention goes by `receive_time`, which grows with the rows: its zone maps let whole row
-  groups be skipped.
+* Times are TIMESTAMP in UTC.
+* No row holds a long text: those are kept in pieces (module `duckdb_texts`).
 
 What can go wrong with the log at opening (a torn tail: DuckDB replays up to it; anything else: it refuses) costs the
 log alone: it is set aside, the file opened at its last checkpoint, and the journal read again from there. A damaged
@@ -31,22 +31,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
 import duckdb
 import pyarrow as pa
 
-from flagledger.store import duckdb_queries
+from flagledger.store import duckdb_queries, duckdb_texts
 from flagledger.store.base import (
     BehindJournalError,
     Cursor,
     Features,
     Filter,
+    Interrupt,
     OtherJournalError,
     OverlapError,
     Page,
+    QuestionEndedError,
     RowsRefusedError,
     SetAside,
     StoreError,
@@ -56,8 +58,10 @@ from flagledger.store.duckdb_file import Settings, log_of, meaning, open_file
 CHECKPOINT_BYTES: Final = 32 << 20
 CHECKPOINT_ROWS: Final = 500_000
 CHECKPOINT_SECONDS: Final = 30.0
-# Checkpoints that gave way to questions in a row, after which one waits for them instead.
+# Checkpoints that gave way to questions in a row, after which one waits for them instead; so it does once the log has
+# grown to so many times its length, since what it holds takes memory.
 MAX_REFUSED_CHECKPOINTS: Final = 20
+MAX_LOG_FACTOR: Final = 2
 MEMORY_LIMIT: Final = "256MB"
 # Each caller works in its own thread already; more of them here cost memory and a third of the rows per core.
 THREADS: Final = 1
@@ -157,9 +161,11 @@ class DuckDBStore:
             if first <= known:
                 raise OverlapError(f"Entries {first} to {last} overlap with what was applied, up to {known}.")
             gap = self._accepted_gap(known, first)
+            short, pieces = duckdb_texts.split(rows)
             try:
                 connection.execute("BEGIN TRANSACTION").fetchall()
-                _insert(connection, "evaluations", rows)
+                _insert(connection, "evaluations", short)
+                _insert(connection, "long_texts", pieces)
                 _insert(connection, "discards", discards)
                 _keep(connection, stream, set_aside)
                 self._move(connection, stream, last, gap)
@@ -195,9 +201,11 @@ class DuckDBStore:
             ):
                 self._checkpoint_politely(connection)
 
-    def list_features(self, environment: str, start: int | None, end: int | None) -> Features:
+    def list_features(
+        self, environment: str, start: int | None, end: int | None, interrupt: Interrupt | None = None
+    ) -> Features:
         """Return the totals of every feature of *environment* evaluated in [start, end)."""
-        with self._reading() as connection:
+        with self._reading(interrupt) as connection:
             return duckdb_queries.list_features(connection, environment, start, end)
 
     def list_evaluations(
@@ -205,9 +213,10 @@ class DuckDBStore:
         filter: Filter,  # noqa: A002  # the field's own word
         page_size: int,
         cursor: Cursor | None,
+        interrupt: Interrupt | None = None,
     ) -> Page:
         """Return at most *page_size* evaluations behind *cursor*, the newest first."""
-        with self._reading() as connection:
+        with self._reading(interrupt) as connection:
             return duckdb_queries.list_evaluations(connection, filter, page_size, cursor)
 
     def close(self) -> None:
@@ -300,8 +309,12 @@ class DuckDBStore:
 
     def _checkpoint_politely(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make a checkpoint now or, where a question that is being answered stands in the way, at one of the next calls."""
+        wait = (
+            self._checkpoints_refused >= MAX_REFUSED_CHECKPOINTS
+            or self._log_bytes() >= self._checkpoint_bytes * MAX_LOG_FACTOR
+        )
         try:
-            self._checkpoint(connection, wait=self._checkpoints_refused >= MAX_REFUSED_CHECKPOINTS)
+            self._checkpoint(connection, wait=wait)
         except duckdb.TransactionException:
             self._checkpoints_refused += 1
 
@@ -320,7 +333,7 @@ class DuckDBStore:
             return 0
 
     @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _reading(self, interrupt: Interrupt | None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a connection of one's own: a question sees one moment, and waits for nobody."""
         with self._errors():
             with self._guard:
@@ -328,7 +341,8 @@ class DuckDBStore:
                     raise StoreError("The store is closed, or about to be opened again.")
                 connection = self._connection.cursor()
             try:
-                yield connection
+                with nullcontext() if interrupt is None else interrupt.ending(connection.interrupt):
+                    yield connection
             finally:
                 with suppress(duckdb.Error):
                     connection.close()
@@ -339,6 +353,8 @@ class DuckDBStore:
             yield
         except (duckdb.DataError, duckdb.IntegrityError) as error:
             raise RowsRefusedError(f"The rows cannot be stored: {error}") from error
+        except duckdb.InterruptException as error:
+            raise QuestionEndedError("The question was ended before it was answered.") from error
         except duckdb.Error as error:
             # After these DuckDB refuses everything; only opening the file again helps, which is for its owner to do.
             self._broken |= isinstance(error, duckdb.FatalException | duckdb.InternalException)

@@ -9,6 +9,7 @@ from typing import Final
 
 import duckdb
 
+from flagledger.store import duckdb_texts
 from flagledger.store.base import DiskFullError, NewerFormatError, StoreError, UnreadableError
 from flagledger.telemetry.logging import get_logger
 
@@ -75,6 +76,7 @@ _TABLES: Final = (
         set_aside_time TIMESTAMP NOT NULL
     )
     """,
+    duckdb_texts.TABLE,
 )
 
 
@@ -167,6 +169,8 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             f"{path} has format {versions[0][0]}, which a newer version wrote; this one reads up to {FORMAT}. "
             "Start the newer version again, or put back a backup."
         )
+    # The first files of this format lack it.
+    connection.execute(duckdb_texts.TABLE).fetchall()
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,11 +1,48 @@
-"""Logs: one JSON object a line on stderr, or coloured lines where stderr is a terminal. stdout belongs to the ready line."""
+"""
+Logs: one JSON object a line on stderr, or coloured lines where stderr is a terminal. stdout belongs to the ready line.
+
+Libraries that log through the standard library come out in the same form, from warnings up. Logging never raises: where
+stderr is full, closed or gone the line is lost, and whoever logged goes on.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+_STDERR: Final = 2
+
+
+class _Stream:
+    """
+    A file descriptor as a stream that loses what cannot be written.
+
+    Past Python's own buffers: a line is one write, so that those of several processes do not mix, and nothing is left behind
+    that would fail at exit and spoil the exit code.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> None:
+        """Write *text* as far as possible."""
+        rest = text.encode("utf-8", "backslashreplace")
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
 
 
 def configure(process: str) -> None:
@@ -15,27 +52,60 @@ def configure(process: str) -> None:
     Args:
         process: Name of the process in the tree (`supervisor`, `writer`, `front-0`); every line carries it.
     """
-    pretty = sys.stderr.isatty()
+    descriptor = _descriptor()
+    stream = cast("TextIO", _Stream(descriptor))
+
+    def add_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        # Not a context variable: those do not reach threads.
+        event["process"] = process
+        return event
+
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        add_process,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering: list[Processor]
+    if os.isatty(descriptor):
+        # Plain tracebacks: the finer ones print local variables, and keys among them.
+        rendering = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    else:
+        rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
-        ],
+        processors=[*common, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
-    # Libraries log through the standard library: the same stream, from warnings up.
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True
+
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
     )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # Python's warnings too; and a record that cannot be formatted is lost like one that cannot be written.
+    logging.captureWarnings(capture=True)
+    logging.raiseExceptions = False
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
     """Return the logger; `log.info("what happened", key=value)`. Keys and tokens MUST NOT be passed to it."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def _descriptor() -> int:
+    """Return the file descriptor to write lines to: stderr, or /dev/null where that was closed when the process began."""
+    if sys.stderr is not None:
+        return _STDERR
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.fstat(_STDERR)
+    except OSError:
+        # Or the next file to be opened would get the number, and whatever else is written to stderr with it.
+        os.dup2(null, _STDERR)
+    return null

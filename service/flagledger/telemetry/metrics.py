@@ -103,6 +103,10 @@ class FrontMetrics:
         """Count a batch of which nothing was recorded."""
         self._refusals(reason.name).inc()
 
+    def refused_by_http(self, status: int) -> None:
+        """Count a request that HTTP itself refused, as `HTTP_404` and the like."""
+        self._refusals(f"HTTP_{status}").inc()
+
     def ignored(self, fields: int) -> None:
         """Count JSON fields that were ignored."""
         IGNORED_FIELDS.inc(fields)
@@ -133,3 +137,7 @@ class WriterMetrics:
 
     def call(self, protocol: str, method: str, code: int, seconds: float) -> None:
         """Ignore it: the front that forwarded the call counts it."""
+
+    def refused(self, reason: Enum) -> None:
+        """Count a question that was refused before it was asked."""
+        REFUSALS.labels(reason.name).inc()

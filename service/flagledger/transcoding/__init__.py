@@ -9,7 +9,7 @@ Example:
 from flagledger.transcoding.asgi import Route, Transcoder
 from flagledger.transcoding.binding import BindingError
 from flagledger.transcoding.body import ByteBudget
-from flagledger.transcoding.codec import Codec, CodecError, CodecOptions, ElementError, Report
+from flagledger.transcoding.codec import Codec, CodecError, CodecOptions, ElementError, Report, TooManyElementsError
 from flagledger.transcoding.context import Metadatum, TranscodedContext
 from flagledger.transcoding.router import Match, Router
 from flagledger.transcoding.status import http_status
@@ -29,6 +29,7 @@ __all__ = [
     "Route",
     "Router",
     "TemplateError",
+    "TooManyElementsError",
     "TranscodedContext",
     "Transcoder",
     "http_status",

@@ -20,7 +20,16 @@ from google.rpc import code_pb2
 from flagledger.transcoding import body as bodies
 from flagledger.transcoding import status as statuses
 from flagledger.transcoding.binding import Binding, BindingError, bindings
-from flagledger.transcoding.call import Authorize, CallSettings, Headers, Refusal, Target, ToStatus, perform
+from flagledger.transcoding.call import (
+    Authorize,
+    CallSettings,
+    Headers,
+    OnCodecError,
+    Refusal,
+    Target,
+    ToStatus,
+    perform,
+)
 from flagledger.transcoding.codec import Codec, CodecError, CodecOptions
 from flagledger.transcoding.context import Metadatum, TranscodedContext, metadata_value, timeout_seconds
 from flagledger.transcoding.router import ANY_METHOD, Match, Router
@@ -59,13 +68,17 @@ class Transcoder:
         to_status: Maps the application's own exceptions to a Status; None makes an UNKNOWN, which is logged and tells
             the client nothing.
         body_budget: What all bodies in flight may hold together; its `acquire` raises the application's own exception.
-        body_timeout: Seconds that may pass between two pieces of a body; then 408.
+        body_timeout: Seconds that a body may be behind 32 KiB a second, and so the most between two pieces; then 408.
+        body_deadline: Seconds that a whole body may take; then 408.
         preserving_proto_field_name: See CodecOptions.
         always_print_primitive: See CodecOptions.
         int64_as_numbers: See CodecOptions.
         ignore_unknown_below: See CodecOptions; what was ignored stands in `context.ignored_fields`.
         max_elements: See CodecOptions.
         collect_errors_in: See CodecOptions; what was collected stands in `context.element_errors`.
+        on_codec_error: Called with what does not fit the request's message, its path relative to the body; returns the
+            application's own exception for it, or None for a plain 400 with the field violation.
+        on_refusal: Called with the status of every answer that HTTP itself refuses with: 404, 405, 408, 413, 415.
         on_ignored: Called with each distinct path that was ignored, once a call.
         on_response: Called before every answer to a routed request; returns headers to add.
 
@@ -83,13 +96,16 @@ class Transcoder:
         authorize: Authorize | None = None,
         to_status: ToStatus | None = None,
         body_budget: bodies.ByteBudget | None = None,
-        body_timeout: float = 15.0,
+        body_timeout: float = 5.0,
+        body_deadline: float = 30.0,
         preserving_proto_field_name: bool = False,
         always_print_primitive: bool = False,
         int64_as_numbers: bool = False,
         ignore_unknown_below: Collection[str] = (),
         collect_errors_in: Collection[str] = (),
         max_elements: Mapping[str, int] | None = None,
+        on_codec_error: OnCodecError | None = None,
+        on_refusal: Callable[[int], None] | None = None,
         on_ignored: Callable[[str], None] | None = None,
         on_response: OnResponse | None = None,
     ) -> None:
@@ -107,14 +123,17 @@ class Transcoder:
         self._settings = CallSettings(
             max_body_bytes=max_body_bytes,
             body_timeout=body_timeout,
+            body_deadline=body_deadline,
             body_budget=body_budget,
             authorize=authorize,
             to_status=to_status,
+            on_codec_error=on_codec_error,
             on_ignored=on_ignored,
         )
         # ASGI servers give header names in lower case.
         self._allow_list = {name.lower().encode("latin-1"): name.lower() for name in header_allow_list}
         self._on_response = on_response
+        self._on_refusal = on_refusal
         self._router = Router()
         self._routes: list[Route] = []
         for service, servicer in services:
@@ -181,6 +200,12 @@ class Transcoder:
             context.cancel()
             context.finish(statuses.http_status(code_pb2.CANCELLED))
             raise
+        except Exception:
+            _logger.exception("%s could not be carried out.", context.full_method_name)
+            unforeseen = Refusal(500, statuses.make(code_pb2.INTERNAL, "The call failed unexpectedly."))
+            context.fail(unforeseen.status)
+            await self._refuse(scope, headers, unforeseen, context, receive, send)
+            return
         status = context.success_status()
         context.finish(status)
         if status == 204:  # noqa: PLR2004  # No Content has none, nor a length
@@ -198,7 +223,9 @@ class Transcoder:
         headers = dict(scope["headers"])
         if not methods:
             status = statuses.make(code_pb2.NOT_FOUND, "There is nothing at this path.")
-            await self._refuse(scope, headers, Refusal(404, status, body_unread=True), None, receive, send)
+            await self._refuse(
+                scope, headers, Refusal(404, status, body_unread=True, by_http=True), None, receive, send
+            )
             return
         allowed = set(methods) - {ANY_METHOD} | {"OPTIONS"}
         if "GET" in allowed:
@@ -210,7 +237,7 @@ class Transcoder:
             await send({"type": "http.response.body", "body": b""})
             return
         status = statuses.make(code_pb2.UNIMPLEMENTED, f"This path takes {listed}.")
-        refusal = Refusal(405, status, headers=[allow], body_unread=True)
+        refusal = Refusal(405, status, headers=[allow], body_unread=True, by_http=True)
         await self._refuse(scope, headers, refusal, None, receive, send)
 
     def _context(self, scope: Scope, match: Match, raw_path: str) -> tuple[dict[bytes, bytes], TranscodedContext]:
@@ -252,6 +279,8 @@ class Transcoder:
         receive: bodies.Receive,
         send: bodies.Send,
     ) -> None:
+        if refusal.by_http and self._on_refusal is not None:
+            self._on_refusal(refusal.http_status)
         payload = statuses.body(refusal.status)
         found = [_JSON, (b"content-length", b"%d" % len(payload)), *refusal.headers, *statuses.headers(refusal.status)]
         if context is not None:

@@ -11,8 +11,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# A client that trickles keeps its place only while it sends this much on average.
-MIN_BYTES_PER_SECOND: Final = 1_024
+# What a body has to keep up with. A client that falls behind may make up for it, and what it sends ahead buys it nothing:
+# who could send most of a large body at once and then nothing would hold much of the budget for little.
+MIN_BYTES_PER_SECOND: Final = 32 * 1024
 _INFLATE_STEP: Final = 256 * 1024
 # Concatenated gzip members are legal; thousands of empty ones are an attack.
 _MAX_GZIP_MEMBERS: Final = 64
@@ -74,7 +75,13 @@ class Reservation:
 
 
 async def read(
-    receive: Receive, *, content_length: int | None, max_bytes: int, idle_seconds: float, reservation: Reservation
+    receive: Receive,
+    *,
+    content_length: int | None,
+    max_bytes: int,
+    slack_seconds: float,
+    total_seconds: float,
+    reservation: Reservation,
 ) -> bytes:
     """
     Return the whole body.
@@ -83,44 +90,40 @@ async def read(
         receive: The ASGI channel that the body comes from.
         content_length: What the request announces, or None where it does not.
         max_bytes: Most that is accepted.
-        idle_seconds: Seconds that may pass between two pieces, and that the client has before its mean rate counts.
-        reservation: Where bytes are reserved before they are read.
+        slack_seconds: Seconds that the client may be behind MIN_BYTES_PER_SECOND, and so the most between two pieces.
+        total_seconds: Seconds that the whole body may take.
+        reservation: Where bytes are reserved as they arrive: an announcement costs a client nothing, so it gets nothing.
 
     Raises:
         BodyTooLargeError: More than *max_bytes*.
         BodyTimeoutError: The client was too slow.
         ClientGoneError: The client closed the connection.
     """
-    if content_length is not None:
-        if content_length > max_bytes:
-            raise BodyTooLargeError
-        reservation.reserve(content_length)
+    if content_length is not None and content_length > max_bytes:
+        raise BodyTooLargeError
     clock = asyncio.get_running_loop().time
-    start = clock()
-    pieces: list[bytes] = []
-    size = 0
+    deadline = clock() + slack_seconds
+    last = clock() + total_seconds
+    # One buffer and not a list of pieces: those of a few bytes each would take many times what they hold.
+    buffer = bytearray()
     try:
-        async with asyncio.timeout(idle_seconds) as limit:
+        async with asyncio.timeout_at(min(deadline, last)) as limit:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGoneError
-                piece = message.get("body", b"")
-                size += len(piece)
+                piece: bytes = message.get("body", b"")
+                size = len(buffer) + len(piece)
                 if size > max_bytes:
                     raise BodyTooLargeError
-                if content_length is None:
-                    reservation.reserve(size)
+                reservation.reserve(size)
                 if not message.get("more_body", False):
-                    break
-                pieces.append(piece)
-                limit.reschedule(min(clock() + idle_seconds, start + idle_seconds + size / MIN_BYTES_PER_SECOND))
+                    return bytes(buffer) + piece if buffer else piece
+                buffer += piece
+                deadline = min(deadline + len(piece) / MIN_BYTES_PER_SECOND, clock() + slack_seconds)
+                limit.reschedule(min(deadline, last))
     except TimeoutError:
         raise BodyTimeoutError from None
-    if not pieces:
-        return piece  # type: ignore[no-any-return]
-    pieces.append(piece)
-    return b"".join(pieces)
 
 
 def gunzip(data: bytes, *, max_bytes: int, reservation: Reservation) -> bytes:

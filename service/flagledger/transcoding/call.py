@@ -20,6 +20,7 @@ from flagledger.transcoding.context import TranscodedContext
 
 Authorize = Callable[[str, TranscodedContext], Awaitable[None]]
 ToStatus = Callable[[Exception], "status_pb2.Status | None"]
+OnCodecError = Callable[[CodecError], "Exception | None"]
 Headers = Iterable[tuple[bytes, bytes]]
 
 _logger = logging.getLogger(__name__)
@@ -34,17 +35,24 @@ class Refusal(Exception):  # noqa: N818  # it is an answer, not a fault of ours
     """
     An answer other than the servicer's.
 
-    `body_unread` tells that the body may still be on its way.
+    `body_unread` tells that the body may still be on its way; `by_http` that HTTP itself refuses, which no servicer knows of.
     """
 
     def __init__(
-        self, http_status: int, status: status_pb2.Status, *, headers: Headers = (), body_unread: bool = False
+        self,
+        http_status: int,
+        status: status_pb2.Status,
+        *,
+        headers: Headers = (),
+        body_unread: bool = False,
+        by_http: bool = False,
     ) -> None:
         super().__init__(status.message)
         self.http_status = http_status
         self.status = status
         self.headers = headers
         self.body_unread = body_unread
+        self.by_http = by_http
 
 
 class Target(NamedTuple):
@@ -60,15 +68,12 @@ class CallSettings:
 
     max_body_bytes: int
     body_timeout: float
+    body_deadline: float
     body_budget: bodies.ByteBudget | None
     authorize: Authorize | None
     to_status: ToStatus | None
+    on_codec_error: OnCodecError | None
     on_ignored: Callable[[str], None] | None
-
-
-def malformed(message: str) -> Refusal:
-    """Return the 400 for a request that is not what it says."""
-    return Refusal(400, statuses.make(code_pb2.INVALID_ARGUMENT, message))
 
 
 def from_exception(
@@ -131,19 +136,18 @@ async def _request(
     receive: bodies.Receive,
     reservation: bodies.Reservation,
 ) -> Any:
-    data = None
-    if binding.has_body:
-        data = await _body(settings, context, headers, receive, reservation)
     report = Report()
-    body = None
+    data = body = None
     try:
+        if binding.has_body:
+            data = await _body(settings, context, headers, receive, reservation)
         if context.fault is not None:
             raise context.fault
         if data is not None:
             body = load(data)
         request = binding.request(body, variables, query, report)
     except CodecError as error:
-        raise _misfit(error) from None
+        raise _misfit(error, settings, context) from None
     if report.errors:
         context.element_errors = report.errors
     if report.ignored:
@@ -154,12 +158,13 @@ async def _request(
     return request
 
 
-def _misfit(error: CodecError) -> Refusal:
+def _misfit(error: CodecError, settings: CallSettings, context: TranscodedContext) -> Refusal:
+    """Return the answer to a request that is not what it says: the application's own words where it has any."""
+    raised = settings.on_codec_error and settings.on_codec_error(error)
+    if raised:
+        return from_exception(raised, context, settings.to_status)
     violations = [(error.path, error.description)] if error.path else []
-    message = f"{error.path} {error.description}." if error.path else error.description
-    if not error.path and message[:1].islower():
-        message = f"The body {message}."
-    return Refusal(400, statuses.make(code_pb2.INVALID_ARGUMENT, message, violations=violations))
+    return Refusal(400, statuses.make(code_pb2.INVALID_ARGUMENT, error.sentence, violations=violations))
 
 
 async def _body(
@@ -171,19 +176,20 @@ async def _body(
 ) -> bytes:
     content_type = headers.get(b"content-type")
     if content_type and content_type != b"application/json" and not _JSON_TYPE.fullmatch(content_type.strip()):
-        raise _unsupported("The body has to be application/json.")
+        raise _by_http(415, code_pb2.INVALID_ARGUMENT, "The body has to be application/json.")
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in {b"identity", b"gzip", b""}:
-        raise _unsupported("The Content-Encoding has to be gzip or identity.")
+        raise _by_http(415, code_pb2.INVALID_ARGUMENT, "The Content-Encoding has to be gzip or identity.")
     announced = headers.get(b"content-length")
     if announced is not None and not _DIGITS.fullmatch(announced):
-        raise malformed("The Content-Length is not a number.")
+        raise CodecError("The Content-Length is not a number.")
     try:
         data = await bodies.read(
             receive,
             content_length=None if announced is None else int(announced),
             max_bytes=settings.max_body_bytes,
-            idle_seconds=settings.body_timeout,
+            slack_seconds=settings.body_timeout,
+            total_seconds=settings.body_deadline,
             reservation=reservation,
         )
         if encoding == b"gzip":
@@ -192,12 +198,11 @@ async def _body(
         message = (
             f"The body is larger than {settings.max_body_bytes} bytes, as sent or decompressed. Send less at once."
         )
-        raise Refusal(413, statuses.make(code_pb2.RESOURCE_EXHAUSTED, message), body_unread=True) from None
+        raise _by_http(413, code_pb2.RESOURCE_EXHAUSTED, message) from None
     except bodies.BodyTimeoutError:
-        message = "The body came too slowly."
-        raise Refusal(408, statuses.make(code_pb2.DEADLINE_EXCEEDED, message), body_unread=True) from None
+        raise _by_http(408, code_pb2.DEADLINE_EXCEEDED, "The body came too slowly.") from None
     except bodies.BodyMalformedError:
-        raise malformed("The body is not gzip as a whole, though its Content-Encoding says so.") from None
+        raise CodecError("The body is not gzip as a whole, though its Content-Encoding says so.") from None
     except bodies.ClientGoneError:
         raise
     except Exception as error:  # noqa: BLE001  # what the application's budget raises
@@ -205,8 +210,8 @@ async def _body(
     return data
 
 
-def _unsupported(message: str) -> Refusal:
-    return Refusal(415, statuses.make(code_pb2.INVALID_ARGUMENT, message), body_unread=True)
+def _by_http(http_status: int, code: int, message: str) -> Refusal:
+    return Refusal(http_status, statuses.make(code, message), body_unread=True, by_http=True)
 
 
 async def _invoke(

@@ -19,9 +19,9 @@ from flagledger.transcoding.codec_decode import Decode, DecoderCompiler
 from flagledger.transcoding.codec_encode import Encode, EncoderCompiler
 from flagledger.transcoding.codec_fields import Kind, field_kind, is_map, map_value, message_kind, spellings
 from flagledger.transcoding.codec_plan import ElementError, Report
-from flagledger.transcoding.codec_scalars import CodecError
+from flagledger.transcoding.codec_scalars import CodecError, TooManyElementsError
 
-__all__ = ["Codec", "CodecError", "CodecOptions", "ElementError", "Report"]
+__all__ = ["Codec", "CodecError", "CodecOptions", "ElementError", "Report", "TooManyElementsError"]
 
 _M = TypeVar("_M", bound=Message)
 

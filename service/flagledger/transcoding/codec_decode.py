@@ -69,7 +69,7 @@ from flagledger.transcoding.codec_fields import (
     real_oneof,
 )
 from flagledger.transcoding.codec_plan import MISSING, MessagePlan, Report, any_from_json
-from flagledger.transcoding.codec_scalars import CodecError
+from flagledger.transcoding.codec_scalars import CodecError, TooManyElementsError
 from flagledger.transcoding.codec_wire import (
     LENGTHS,
     PLAIN_VARINTS,
@@ -126,6 +126,7 @@ class DecoderCompiler:
         self._names: dict[tuple[str, bool], str] = {}
         self._globals: dict[str, Any] = {
             "CodecError": CodecError,
+            "TooManyElementsError": TooManyElementsError,
             "LENGTHS": LENGTHS,
             "MAX_DEPTH": max_depth,
             "MISFIT": MISFIT,
@@ -292,9 +293,9 @@ class DecoderCompiler:
         lines = ["if v.__class__ is not list: raise TypeError"]
         most = self._max_elements.get(field.full_name)
         if most is not None:
-            text = f"has more than {most:,} elements"
             # It is the list that is wrong, and no item of it: the path is complete as it is.
-            lines += [f"if len(v) > {most}:", "    f = ''", f"    raise CodecError({text!r}, {self._display(field)!r})"]
+            error = f"TooManyElementsError({most}, {self._display(field)!r}, field={field.full_name!r})"
+            lines += [f"if len(v) > {most}:", "    f = ''", f"    raise {error}"]
         write = self._write(field, kind, "x", 2, lenient=lenient)
         collecting = field.full_name in self._collect_errors_in
         inside = field.message_type is not None and self._collects(message_of(field))

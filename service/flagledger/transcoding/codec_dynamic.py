@@ -8,7 +8,6 @@ protobuf parsers stop at 100, so that a limit beyond 32 levels is in fact that o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
 from flagledger.transcoding.codec_scalars import CodecError, describe
@@ -119,11 +118,3 @@ def struct_to_json(message: Any) -> dict[str, Any]:
 def list_value_to_json(message: Any) -> list[Any]:
     """Return the array that a ListValue holds."""
     return [value_to_json(item) for item in message.values]
-
-
-# What writes each well-known type whose shape is JSON itself.
-DYNAMIC_TO_JSON: Final[dict[str, Callable[[Any], Any]]] = {
-    "google.protobuf.Value": value_to_json,
-    "google.protobuf.Struct": struct_to_json,
-    "google.protobuf.ListValue": list_value_to_json,
-}

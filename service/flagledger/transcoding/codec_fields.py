@@ -125,13 +125,6 @@ def attribute(target: str, name: str) -> str:
     return f"getattr({target}, {name!r})" if keyword.iskeyword(name) else f"{target}.{name}"
 
 
-def assignment(target: str, name: str, expression: str) -> str:
-    """Return the Python statement that sets field *name* of *target*."""
-    if keyword.iskeyword(name):
-        return f"setattr({target}, {name!r}, {expression})"
-    return f"{target}.{name} = {expression}"
-
-
 def submessages(descriptor: Descriptor) -> Iterator[Descriptor]:
     """Yield the types of the message fields of *descriptor*, those of map values instead of entries, without well-known types."""
     for field in descriptor.fields:

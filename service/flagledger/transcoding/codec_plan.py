@@ -47,8 +47,7 @@ class Report:
     """
     What decoding one message found beside its content.
 
-    `errors` are those collected per element; `ignored` tells whether unknown fields were passed over; `deep` whether
-    the message may be nested more deeply than protobuf parsers allow.
+    `errors` are those collected per element; `ignored` tells whether unknown fields were passed over.
     """
 
     __slots__ = ("errors", "ignored")

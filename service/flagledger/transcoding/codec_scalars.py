@@ -27,7 +27,6 @@ _TIMESTAMP: Final = re.compile(
 )
 _DURATION: Final = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 _MAX_DIGITS: Final = 40
-_MAX_EXPONENT: Final = 400
 _MAX_OFFSET_HOURS: Final = 18
 _MAX_MINUTE: Final = 59
 _FIRST_SECOND: Final = -62_135_596_800  # 0001-01-01T00:00:00Z
@@ -76,6 +75,13 @@ class CodecError(ValueError):
     def __str__(self) -> str:
         return f"{self.path}: {self.description}" if self.path else self.description
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong and where, as a whole sentence for the sender."""
+        if self.path:
+            return f"{self.path} {self.description}."
+        return f"The body {self.description}." if self.description[:1].islower() else self.description
+
     def within(self, outer: str) -> CodecError:
         """Return this error with its path lengthened at the front: a field name, or `name[3]`."""
         if not self.path:
@@ -85,6 +91,22 @@ class CodecError(ValueError):
         else:
             self.path = f"{outer}.{self.path}"
         return self
+
+
+class TooManyElementsError(CodecError):
+    """
+    A repeated field with more elements than it may have; none of them was looked at.
+
+    Args:
+        most: Elements that it may have.
+        path: As in CodecError.
+        field: Full name of the repeated field.
+    """
+
+    def __init__(self, most: int, path: str, *, field: str) -> None:
+        super().__init__(f"has more than {most:,} elements", path)
+        self.most = most
+        self.field = field
 
 
 def describe(value: Any) -> str:

@@ -99,11 +99,6 @@ def double(number: float) -> str:
     return DOUBLE(number).decode("latin-1")
 
 
-def from_message(message: Any) -> str:
-    """Return what a message serialises to."""
-    return str(message.SerializeToString(), "latin-1")
-
-
 def tag(field: FieldDescriptor) -> str:
     """Return the tag that goes before each value of *field*."""
     return varint(field.number << 3 | _WIRE_TYPES.get(field.type, _VARINT))
