@@ -280,9 +280,9 @@ def check(config_file: Path | None, **flags: Any) -> None:
     from flagledger.catalog.document import CatalogError  # noqa: PLC0415 - not for those who only read
     from flagledger.catalog.file import read_document  # noqa: PLC0415 - the same
 
-    click.echo("The configuration is valid.")
     file = loaded.environments_file
     if loaded.environments is None and not file.exists():
+        click.echo("The configuration is valid.")
         click.echo(f"{file} is not there yet: `flagledger serve` makes one, with a demo environment.")
         return
     try:
@@ -294,6 +294,7 @@ def check(config_file: Path | None, **flags: Any) -> None:
         _counted(len(document.keys), "key"),
         _counted(len(document.tokens), "token"),
     )
+    click.echo("The configuration is valid.")
     click.echo(f"{file} is valid: {', '.join(counts)}.")
 
 

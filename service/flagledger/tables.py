@@ -18,8 +18,8 @@ from flagledger.reading import visible
 # A value may hold 128 KiB, and no terminal shows more than this of one.
 _MAX_CELL_CHARACTERS: Final = 300
 
-# Where there is no terminal, a width that holds every column.
-_PIPE_COLUMNS: Final = 120
+# Where there is no terminal, nothing is cut: whoever searches the output finds what is there.
+_PIPE_COLUMNS: Final = 4_000
 
 # Where there are fewer, every column gives some of its width.
 _ROOMY_COLUMNS: Final = 72
@@ -34,9 +34,13 @@ def print_evaluations(evaluations: Sequence[Mapping[str, Any]], *, more: bool) -
         _console().print("No evaluations match.")
         return
     console = _console()
-    table = _table(console, "time!", "feature", "enabled!", "value", "identity", "segments", "variant")
+    headings = ["time!", "feature!", "enabled!", "value", "identity", "segments", "variant"]
+    if not any(row.get("variant") for row in evaluations):
+        # Most SDKs send none, and the width is needed.
+        headings.remove("variant")
+    table = _table(console, *headings)
     for row in evaluations:
-        table.add_row(
+        cells = (
             _fixed(_time(row.get("evaluation_timestamp"))),
             _cell(row.get("feature_name")),
             _fixed(_boolean(row.get("enabled"))),
@@ -45,6 +49,7 @@ def print_evaluations(evaluations: Sequence[Mapping[str, Any]], *, more: bool) -
             _cell(", ".join(str(name) for name in row.get("segment_names") or [])),
             _cell(row.get("variant")),
         )
+        table.add_row(*cells[: len(headings)])
     console.print(table)
     if more:
         console.print(f"The newest {len(evaluations):,}; --limit shows more.")
@@ -56,7 +61,7 @@ def print_features(features: Sequence[Mapping[str, Any]], *, data_since: str | N
         _console().print("No features.")
         return
     console = _console()
-    table = _table(console, "!", "feature", "evaluations!", "enabled!", "identities!", "last evaluated!", "last value")
+    table = _table(console, "!", "feature!", "evaluations!", "enabled!", "identities!", "last evaluated!", "last value")
     for heading in (2, 3, 4):
         table.columns[heading].justify = "right"
     unknown = False

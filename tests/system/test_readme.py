@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -48,9 +49,10 @@ def run(command: str, server: RunningServer) -> str:
     real = (
         command.replace("127.0.0.1:8080", server.ready["http"])
         .replace("127.0.0.1:50051", server.ready["grpc"])
+        .replace("$(cat flagledger-data/read-token)", server.read_token)
         .replace(".venv/bin/flagledger", f"{Path(sys.executable).with_name('flagledger')} ")
     )
-    if "flagledger" in command:
+    if command.startswith(".venv/bin/flagledger"):
         real += f" --url {server.http_url} --token {server.read_token}"
     done = subprocess.run(
         ["bash", "-c", real], capture_output=True, text=True, timeout=30, check=False, cwd=server.data.parent,
@@ -64,7 +66,7 @@ def test_session(session: RunningServer) -> None:
     """What the first screen shows is what happens: the same commands print the same answers and tables."""
     python = blocks("python")[0].replace("127.0.0.1:50051", session.ready["grpc"])
     console = [pair for block in blocks("console") for pair in commands(block)]
-    [(curl, answer)] = [pair for pair in console if pair[0].startswith("curl")]
+    [(curl, answer)] = [pair for pair in console if pair[0].startswith("curl -i")]
     tables = [pair for pair in console if pair[0].startswith(".venv/bin/flagledger")]
 
     printed = run(curl, session)
@@ -77,11 +79,13 @@ def test_session(session: RunningServer) -> None:
         assert line in printed.replace("\r", "")
     assert ("1 False\n", "") == (over_grpc.stdout, over_grpc.stderr)
     assert 2 == len(tables)
+    [reading] = [command for command, _ in console if command.startswith("curl -H")]
     deadline = time.monotonic() + 2
     for command, shown in tables:
         while squeezed(output := run(command, session)) != squeezed(shown) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert squeezed(shown) == squeezed(output)
+    assert ["user_456"] == [one["identity_identifier"] for one in json.loads(run(reading, session))["evaluations"]]
 
 
 def squeezed(table: str) -> list[list[str]]:

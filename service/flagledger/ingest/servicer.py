@@ -330,6 +330,8 @@ def _nothing_valid(verdict: Verdict) -> FlagledgerError:
     first = verdict.faults[:MAX_VIOLATIONS]
     return FlagledgerError(
         Reason.NOTHING_VALID,
-        f"Not one of the {verdict.outcome.rejected:,} evaluations is valid.",
+        # Many a client shows the message alone, and leaves the details in their trailer.
+        f"Not one of the {verdict.outcome.rejected:,} evaluations is valid. The first fault, in {first[0].field}: "
+        f"{first[0].description}",
         violations=tuple(FieldViolation(field=fault.field, description=fault.description) for fault in first),
     )

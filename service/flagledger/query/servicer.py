@@ -46,6 +46,7 @@ MAX_PAGE_SIZE: Final = 1_000
 
 _ROLES: Final = frozenset({"read", "admin"})
 _SCHEME: Final = "bearer"
+_MAX_NAMES_SHOWN: Final = 10
 _THREADS: Final = 4
 # Less than what a front waits for an answer, so that it hears why there is none.
 _SECONDS: Final = 25.0
@@ -161,8 +162,10 @@ class QueryServicer:
         elif len(environments) == 1:
             environment = next(iter(environments.values()))
         else:
+            names = sorted(environments if token.environments is None else token.environments & environments.keys())
+            shown = ", ".join(names[:_MAX_NAMES_SHOWN]) + (", …" if len(names) > _MAX_NAMES_SHOWN else "")
             violations.append(
-                FieldViolation(field="environment", description="must be set: there is not exactly one environment")
+                FieldViolation(field="environment", description=f"must be set, for there are several: {shown}")
             )
             return None
         if environment is None:
