@@ -196,7 +196,9 @@ def float_to_json(value: float) -> float | str:
         short = float(f"{value:.{digits}g}")
         if abs(short) <= _FLOAT_MAX and _FLOAT_PACK.unpack(_FLOAT_PACK.pack(short))[0] == value:
             return short
-    return float(f"{value:.9g}")
+    short = float(f"{value:.9g}")
+    # The largest one would be rounded to beyond its own type, where no parser reads it back.
+    return short if abs(short) <= _FLOAT_MAX else value
 
 
 def double_to_json(value: float) -> float | str:
