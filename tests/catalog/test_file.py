@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flagledger.catalog import document
 from flagledger.catalog.base import Token
+from flagledger.catalog.cache import CachedCatalog
 from flagledger.catalog.document import CatalogError
 from flagledger.catalog.file import FileCatalog, read_document
 from flagledger.errors import FlagledgerError, Reason
@@ -158,7 +159,7 @@ async def test_a_change_is_seen_without_asking_for_it(catalog: FileCatalog, file
 
 async def test_watching_needs_no_lookup(catalog: FileCatalog, file: Path, reports: list[Report]) -> None:
     """While it is watched, a change takes effect and a fault is reported though nobody asks."""
-    watching = asyncio.create_task(catalog.watch())
+    watching = asyncio.create_task(CachedCatalog(catalog).watch())
     replace(file, text('["b"]'))
     await until(lambda: len(reports) == 1)
     replace(file, "broken")

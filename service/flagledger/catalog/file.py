@@ -174,12 +174,6 @@ class FileCatalog:
         if time.monotonic() >= self._next_check and self._changed():
             self._start_reload()
 
-    async def watch(self) -> None:
-        """Follow the file until cancelled, so that a change is seen, and a fault reported, without any lookup."""
-        while True:
-            self.poll()
-            await asyncio.sleep(self._check_interval)
-
     async def _current(self, *, fresh: bool = False) -> _Index:
         if fresh or self._index is None:
             # A reading that is under way may have begun before the change that the caller asks for.
