@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc_tools
-from google.api import annotations_pb2
+from google.api import annotations_pb2, httpbody_pb2
 from google.protobuf import (
     any_pb2,
     descriptor_pb2,
@@ -31,6 +31,7 @@ IMPORTED = (
     duration_pb2,
     empty_pb2,
     field_mask_pb2,
+    httpbody_pb2,
     struct_pb2,
     timestamp_pb2,
     wrappers_pb2,
@@ -60,7 +61,9 @@ def _load() -> dict[str, Any]:
 
 
 MESSAGES = _load()
+Attachment = MESSAGES["kitchen.v1.Attachment"]
 Everything = MESSAGES["kitchen.v1.Everything"]
+HttpBody = httpbody_pb2.HttpBody
 Nested = MESSAGES["kitchen.v1.Nested"]
 Order = MESSAGES["kitchen.v1.Order"]
 Packed = MESSAGES["kitchen.v1.Packed"]

@@ -8,7 +8,11 @@ from transcoding.kitchen import KitchenServicer, service
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Streaming", ["kitchen.v1.Streaming.Watch", "streaming"]),
+        ("ClientStreaming", ["kitchen.v1.ClientStreaming.Call", "takes a stream"]),
+        ("BidirectionalStreaming", ["kitchen.v1.BidirectionalStreaming.Call", "takes a stream"]),
+        ("RawRequest", ["kitchen.v1.RawRequest.Call", "google.api.HttpBody"]),
+        ("RawRequestField", ["kitchen.v1.RawRequestField.Call", "google.api.HttpBody"]),
+        ("Streams", ["kitchen.v1.Streams/Watch", "async generator function", "context.write"]),
         ("TrailingSlash", ["kitchen.v1.TrailingSlash.Call", "trailing slash", "column 11"]),
         ("UnknownVariable", ["kitchen.v1.UnknownVariable.Call", "nope"]),
         ("RepeatedVariable", ["kitchen.v1.RepeatedVariable.Call", "sizes", "scalar"]),

@@ -5,12 +5,14 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http.client import HTTPConnection, IncompleteRead
 from typing import Any
 
+import grpc
 import pytest
 import uvicorn
 from flagledger.transcoding import Transcoder
-from transcoding.kitchen import KitchenServicer, service
+from transcoding.kitchen import HttpBody, KitchenServicer, service
 
 
 class Slow(KitchenServicer):
@@ -33,6 +35,39 @@ class Slow(KitchenServicer):
             self.cancelled.set()
             raise
         return request
+
+
+class Export:
+    """Sends pieces of a file, and tells how far it came."""
+
+    def __init__(self, pieces: int, size: int, *, fails: bool = False) -> None:
+        self.pieces = pieces
+        self.size = size
+        self.fails = fails
+        self.sent = 0
+        self.closed = asyncio.Event()
+
+    async def Export(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Send the pieces."""
+        try:
+            await context.send_initial_metadata([("x-last-position", "7")])
+            for _ in range(self.pieces):
+                self.sent += 1
+                yield HttpBody(content_type="text/csv", data=b"x" * self.size)
+            if self.fails:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "Wait.")
+        finally:
+            self.closed.set()
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Send nothing."""
+        for message in ():
+            yield message
+
+
+def mount_export(servicer: Export, **options: Any) -> Transcoder:
+    """Return an application that exports."""
+    return Transcoder([(service("Streams"), servicer)], **options)
 
 
 class Server(uvicorn.Server):
@@ -349,3 +384,100 @@ async def test_odd_targets(refuse: Callable[[Client], None]) -> None:
     assert status in {400, 404}
     assert "application/json" == headers["content-type"]
     assert {"code", "message", "details"} == set(json.loads(body))
+
+
+def get(port: int, method: str = "GET") -> tuple[int, str | None, bytes]:
+    """Return status, last position and body of an export, as an ordinary client gets it."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, "/v1/export")
+        response = connection.getresponse()
+        return response.status, response.getheader("x-last-position"), response.read()
+    finally:
+        connection.close()
+
+
+async def test_stream(http: str) -> None:
+    """A stream arrives whole, and its connection goes on; so it does after HEAD, which reads no further than the headers."""
+    servicer = Export(5, 1_000)
+    async with serving(mount_export(servicer), http) as port, connected(port) as client:
+        whole = await asyncio.to_thread(get, port)
+        sent = servicer.sent
+        client.request("HEAD", "/v1/export")
+        head = await client.answer(head=True)
+        client.request("GET", "/v1/export")
+        again = await client.reader.readuntil(b"\r\n0\r\n\r\n")
+        client.request("GET", "/nowhere")
+        after = await client.answer()
+
+    assert (200, "7", b"x" * 5_000) == whole
+    assert (200, "7") == (head[0], head[1]["x-last-position"])
+    assert (5_000, 404) == (again.partition(b"\r\n\r\n")[2].count(b"x"), after[0])
+    assert (5, 11) == (sent, servicer.sent)
+
+
+async def test_stream_broken_off(http: str) -> None:
+    """A stream that fails behind its first message is one that no client takes for whole."""
+    servicer = Export(5, 1_000, fails=True)
+    async with serving(mount_export(servicer), http) as port:
+        with pytest.raises(IncompleteRead) as broken:
+            await asyncio.to_thread(get, port)
+
+    assert b"x" * 5_000 == broken.value.partial
+
+
+async def test_stream_that_fails_at_once(http: str) -> None:
+    """A stream that fails before its first message is a plain error, and its connection goes on."""
+    async with serving(mount_export(Export(0, 0, fails=True)), http) as port, connected(port) as client:
+        client.request("GET", "/v1/export")
+        status, _, body = await client.answer()
+        client.request("GET", "/nowhere")
+        after = await client.answer()
+
+    assert (503, 14, 404) == (status, json.loads(body)["code"], after[0])
+
+
+async def test_slow_reader(http: str) -> None:
+    """A client that does not read holds the stream up, and gets all of it once it does."""
+    servicer = Export(200, 256 * 1024)
+    async with serving(mount_export(servicer), http) as port, connected(port) as client:
+        client.request("GET", "/v1/export")
+        before = -1
+        # What fits into the buffers of both ends is on its way; then nothing moves.
+        while servicer.sent != before:
+            before = servicer.sent
+            await asyncio.sleep(0.3)
+        held = servicer.sent
+        async with asyncio.timeout(30):
+            size = 0
+            while not servicer.closed.is_set():
+                size += len(await client.reader.read(1 << 20))
+
+    assert 0 < held < 100
+    assert 200 == servicer.sent
+
+
+async def test_idle_reader(http: str) -> None:
+    """A client that reads nothing for a while is as good as gone: the stream is closed, and no other keeps waiting for it."""
+    servicer = Export(200, 256 * 1024)
+    async with serving(mount_export(servicer, reader_timeout=0.3), http) as port, connected(port) as client:
+        client.request("GET", "/v1/export")
+        async with asyncio.timeout(10):
+            await servicer.closed.wait()
+
+    assert 0 < servicer.sent < 100
+
+
+@pytest.mark.parametrize("pause", [0, 0.3])
+async def test_client_leaves_a_stream(http: str, pause: float) -> None:
+    """A stream whose client goes is closed, whether that was reading or had stopped."""
+    servicer = Export(1_000_000, 64 * 1024)
+    async with serving(mount_export(servicer), http) as port:
+        async with connected(port) as client:
+            client.request("GET", "/v1/export")
+            await client.reader.readexactly(1 << 20)
+            await asyncio.sleep(pause)
+        async with asyncio.timeout(10):
+            await servicer.closed.wait()
+
+    assert 0 < servicer.sent < 1_000_000

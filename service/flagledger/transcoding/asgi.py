@@ -1,5 +1,5 @@
 """
-The ASGI application: HTTP requests in, calls of a servicer, JSON out.
+The ASGI application: HTTP requests in, calls of a servicer, JSON or a google.api.HttpBody out.
 
 What refuses a request comes in this order: 404, 405, what `authorize` raises, 415, 413, 400. Until a request is
 authorised nothing of its body is looked at.
@@ -8,12 +8,12 @@ authorised nothing of its body is looked at.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-import orjson
 from google.protobuf.descriptor import ServiceDescriptor
 from google.rpc import code_pb2
 
@@ -32,7 +32,9 @@ from flagledger.transcoding.call import (
 )
 from flagledger.transcoding.codec import Codec, CodecError, CodecOptions
 from flagledger.transcoding.context import Metadatum, TranscodedContext, metadata_value, timeout_seconds
+from flagledger.transcoding.payload import JSON, content_type, payload
 from flagledger.transcoding.router import ANY_METHOD, Match, Router
+from flagledger.transcoding.stream import NO_CONTENT, StreamedAnswer
 from flagledger.transcoding.template import TemplateError
 
 Scope = MutableMapping[str, Any]
@@ -40,7 +42,7 @@ OnResponse = Callable[[TranscodedContext], Headers]
 
 _logger = logging.getLogger(__name__)
 
-_JSON: Final = (b"content-type", b"application/json")
+_JSON: Final = (b"content-type", JSON)
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -56,9 +58,19 @@ class Transcoder:
     """
     Serves servicers to REST clients from their google.api.http annotations.
 
+    Answers are JSON, or where the response (or its `response_body` field) is a google.api.HttpBody, its data as it is under
+    its content type; its extensions go nowhere.
+
+    Of a server-streaming rpc the messages are sent as they come, each once the one before has been taken: as lines of JSON
+    (application/x-ndjson), or as pieces of one body under the content type of the first. Until the first message nothing is
+    sent, so that a failure is an error like any other, and initial metadata becomes headers. A failure after it breaks the
+    answer off: the connection is closed without the last chunk, and what was received MUST NOT be taken for the whole. Trailing
+    metadata of a stream is not sent. HEAD runs a stream up to its first message. `Grpc-Timeout` bounds the whole stream.
+
     Args:
         services: Pairs of a service descriptor and its servicer, an object with `async def Method(self, request,
-            context)` for every annotated rpc. An rpc without an annotation is not served.
+            context)` for every annotated rpc: a coroutine function, or for a server-streaming rpc an async generator
+            function (`context.write` is not served). An rpc without an annotation is not served.
         max_body_bytes: Most that a body may hold, as sent and decompressed.
         max_depth: Levels of objects and arrays that a body may have.
         header_allow_list: Request headers that become invocation metadata, in any case; values of `-bin` headers are
@@ -70,6 +82,7 @@ class Transcoder:
         body_budget: What all bodies in flight may hold together; its `acquire` raises the application's own exception.
         body_timeout: Seconds that a body may be behind 32 KiB a second, and so the most between two pieces; then 408.
         body_deadline: Seconds that a whole body may take; then 408.
+        reader_timeout: Seconds that the reader of a streamed answer may take nothing; then the answer is broken off.
         preserving_proto_field_name: See CodecOptions.
         always_print_primitive: See CodecOptions.
         int64_as_numbers: See CodecOptions.
@@ -83,7 +96,8 @@ class Transcoder:
         on_response: Called before every answer to a routed request; returns headers to add.
 
     Raises:
-        BindingError: An annotation cannot be served, or a servicer lacks a method; the message names the rpc.
+        BindingError: An annotation cannot be served (client-streaming rpcs cannot), or a servicer lacks a method or has one
+            of the wrong kind; the message names the rpc.
     """
 
     def __init__(
@@ -98,6 +112,7 @@ class Transcoder:
         body_budget: bodies.ByteBudget | None = None,
         body_timeout: float = 5.0,
         body_deadline: float = 30.0,
+        reader_timeout: float = 60.0,
         preserving_proto_field_name: bool = False,
         always_print_primitive: bool = False,
         int64_as_numbers: bool = False,
@@ -133,6 +148,7 @@ class Transcoder:
         # ASGI servers give header names in lower case.
         self._allow_list = {name.lower().encode("latin-1"): name.lower() for name in header_allow_list}
         self._on_response = on_response
+        self._reader_timeout = reader_timeout
         self._on_refusal = on_refusal
         self._router = Router()
         self._routes: list[Route] = []
@@ -144,6 +160,11 @@ class Transcoder:
         method = getattr(servicer, binding.method_name, None)
         if method is None:
             raise BindingError(f"{binding.full_method_name}: the servicer has no method {binding.method_name}.")
+        if binding.streams and not inspect.isasyncgenfunction(method):
+            raise BindingError(
+                f"{binding.full_method_name}: the servicer's {binding.method_name} has to be an async generator function that"
+                " yields the messages; context.write is not served over HTTP."
+            )
         try:
             self._router.add(binding.http_method, binding.template, Target(binding, method))
         except TemplateError as error:
@@ -183,18 +204,30 @@ class Transcoder:
             await self._unrouted(scope, raw_path, receive, send)
             return
         headers, context = self._context(scope, match, raw_path)
+        target: Target = match.target
+        binding = target.binding
+        is_head = http_method == "HEAD"
+        if binding.streams:
+            answer = StreamedAnswer(
+                binding,
+                target.method,
+                is_head=is_head,
+                send=send,
+                reader_timeout=self._reader_timeout,
+                extra_headers=self._extra_headers,
+            )
+            target = Target(binding, answer)
         try:
             response = await perform(
-                match.target, self._settings, context, headers, scope["query_string"], match.variables, receive
+                target, self._settings, context, headers, scope["query_string"], match.variables, receive
             )
-            payload = _payload(match.target.binding, response, context)
+            content = b"" if binding.streams else payload(binding, response, context)
         except bodies.ClientGoneError:
             context.cancel()
             context.finish(statuses.http_status(code_pb2.CANCELLED))
             return
         except Refusal as refusal:
-            context.fail(refusal.status)
-            await self._refuse(scope, headers, refusal, context, receive, send)
+            await self._fail(scope, headers, refusal, context, receive, send)
             return
         except asyncio.CancelledError:
             context.cancel()
@@ -203,20 +236,26 @@ class Transcoder:
         except Exception:
             _logger.exception("%s could not be carried out.", context.full_method_name)
             unforeseen = Refusal(500, statuses.make(code_pb2.INTERNAL, "The call failed unexpectedly."))
-            context.fail(unforeseen.status)
-            await self._refuse(scope, headers, unforeseen, context, receive, send)
+            await self._fail(scope, headers, unforeseen, context, receive, send)
+            return
+        if binding.streams:
+            context.finish(context.http_status)
             return
         status = context.success_status()
         context.finish(status)
-        if status == 204:  # noqa: PLR2004  # No Content has none, nor a length
-            payload = b""
+        if status == NO_CONTENT:
+            # It has none, nor a length.
+            content = b""
             found = []
         else:
-            found = [_JSON, (b"content-length", b"%d" % len(payload))]
+            found = [
+                (b"content-type", content_type(binding, response, context)),
+                (b"content-length", b"%d" % len(content)),
+            ]
         found += context.response_headers()
         found += self._extra_headers(context)
         await send({"type": "http.response.start", "status": status, "headers": found})
-        await send({"type": "http.response.body", "body": b"" if http_method == "HEAD" else payload})
+        await send({"type": "http.response.body", "body": b"" if is_head else content})
 
     async def _unrouted(self, scope: Scope, raw_path: str, receive: bodies.Receive, send: bodies.Send) -> None:
         methods = self._router.methods(raw_path)
@@ -270,6 +309,23 @@ class Transcoder:
         )
         return headers, context
 
+    async def _fail(
+        self,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        refusal: Refusal,
+        context: TranscodedContext,
+        receive: bodies.Receive,
+        send: bodies.Send,
+    ) -> None:
+        """End a call with *refusal*, or break its answer off where that has begun."""
+        context.fail(refusal.status)
+        if context.http_status:
+            # Without the last chunk: the server closes the connection then, so that nobody takes the answer for whole.
+            context.finish(context.http_status)
+        else:
+            await self._refuse(scope, headers, refusal, context, receive, send)
+
     async def _refuse(
         self,
         scope: Scope,
@@ -281,8 +337,8 @@ class Transcoder:
     ) -> None:
         if refusal.by_http and self._on_refusal is not None:
             self._on_refusal(refusal.http_status)
-        payload = statuses.body(refusal.status)
-        found = [_JSON, (b"content-length", b"%d" % len(payload)), *refusal.headers, *statuses.headers(refusal.status)]
+        content = statuses.body(refusal.status)
+        found = [_JSON, (b"content-length", b"%d" % len(content)), *refusal.headers, *statuses.headers(refusal.status)]
         if context is not None:
             context.finish(refusal.http_status)
             found += context.response_headers()
@@ -291,7 +347,7 @@ class Transcoder:
         if unread and scope.get("http_version", "1.1").startswith("1"):
             found.append(_CLOSE)
         await send({"type": "http.response.start", "status": refusal.http_status, "headers": found})
-        answer = b"" if scope["method"] == "HEAD" else payload
+        answer = b"" if scope["method"] == "HEAD" else content
         if unread:
             # The answer goes out whole; a connection that closes on unread bytes would take it back.
             await send({"type": "http.response.body", "body": answer, "more_body": True})
@@ -307,15 +363,6 @@ class Transcoder:
         except Exception:
             _logger.exception("Headers for the answer of %s could not be made.", context.full_method_name)
             return []
-
-
-def _payload(binding: Binding, response: Any, context: TranscodedContext) -> bytes:
-    try:
-        return orjson.dumps(binding.response(response))
-    except Exception:
-        _logger.exception("The response of %s could not be written as JSON.", context.full_method_name)
-        status = statuses.make(code_pb2.INTERNAL, "The response could not be written as JSON.")
-        raise Refusal(500, status) from None
 
 
 def _may_be_large(headers: dict[bytes, bytes]) -> bool:

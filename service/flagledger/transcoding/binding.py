@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any, Final
 
 from google.api import annotations_pb2, http_pb2
@@ -20,6 +21,7 @@ from flagledger.transcoding.template import PathTemplate, TemplateError
 
 _VERBS: Final = {"get": "GET", "put": "PUT", "post": "POST", "delete": "DELETE", "patch": "PATCH"}
 WHOLE_BODY: Final = "*"
+_HTTP_BODY: Final = "google.api.HttpBody"
 
 
 class BindingError(ValueError):
@@ -47,6 +49,9 @@ class Binding:
         template: Text of the path template.
         full_method_name: `/package.Service/Method`.
         has_body: Whether the request has a body that counts.
+        streams: Whether the rpc answers with a stream of messages.
+        http_body: Returns the google.api.HttpBody of a response, whose data is the answer as it is; None where the answer
+            is JSON.
 
     Raises:
         BindingError: The annotation cannot be served.
@@ -55,8 +60,11 @@ class Binding:
     def __init__(self, method: MethodDescriptor, rule: http_pb2.HttpRule, codec: Codec) -> None:
         self._rpc = method.full_name
         self.full_method_name = f"/{method.containing_service.full_name}/{method.name}"
-        if method.client_streaming or method.server_streaming:
-            raise BindingError(f"{self._rpc}: a streaming rpc with a google.api.http annotation cannot be served yet.")
+        if method.client_streaming:
+            raise BindingError(
+                f"{self._rpc}: an rpc that takes a stream of messages cannot be served under a google.api.http annotation."
+            )
+        self.streams = method.server_streaming
         self.method_name = method.name
         self.http_method, self.template = self._pattern(rule)
         self.has_body = bool(rule.body)
@@ -77,11 +85,14 @@ class Binding:
                 if name.partition(".")[0] == self._body_field.name:
                     raise BindingError(f"{self._rpc}: the path sets {name}, which lies in the body field {rule.body}.")
             taken.add(self._body_field.name)
+        if self.has_body and _is_http_body(method.input_type, self._body_field):
+            raise BindingError(f"{self._rpc}: a request body that is a {_HTTP_BODY} cannot be served.")
         self._query = QueryBinder(method.input_type, taken=frozenset(taken), everything_taken=rule.body == WHOLE_BODY)
         self._decode = self._body_decoder()
         self._response_field = self._top_level(rule.response_body, "response_body", method.output_type)
         self._response = method.output_type
         self._encode = codec.encoder(method.output_type)
+        self.http_body = self._http_body()
 
     def _pattern(self, rule: http_pb2.HttpRule) -> tuple[str, str]:
         pattern = rule.WhichOneof("pattern")
@@ -122,6 +133,12 @@ class Binding:
         if self._body_field is not None and is_plain_message(self._body_field):
             return self._codec.decoder(message_of(self._body_field))
         return self._codec.decoder(self._request)
+
+    def _http_body(self) -> Callable[[Any], Any] | None:
+        field = self._response_field
+        if not _is_http_body(self._response, field):
+            return None
+        return (lambda message: message) if field is None else attrgetter(field.name)
 
     def request(self, body: Any, variables: dict[str, str], query: bytes, report: Report) -> Any:
         """
@@ -182,6 +199,13 @@ class Binding:
             return encoded[name]
         # An empty list or map, or a scalar at its default, is what the answer is about here.
         return self._codec.default(field)
+
+
+def _is_http_body(message: Descriptor, field: FieldDescriptor | None) -> bool:
+    """Tell whether a body is a google.api.HttpBody: *field* of *message*, or all of it."""
+    if field is None:
+        return message.full_name == _HTTP_BODY
+    return is_plain_message(field) and message_of(field).full_name == _HTTP_BODY
 
 
 def bindings(service: Any, codec: Codec) -> Iterator[Binding]:

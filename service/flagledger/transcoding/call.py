@@ -56,10 +56,10 @@ class Refusal(Exception):  # noqa: N818  # it is an answer, not a fault of ours
 
 
 class Target(NamedTuple):
-    """What a route leads to: how to bind the request, and the servicer's method."""
+    """What a route leads to: how to bind the request, and the servicer's method, which awaits or yields its answer."""
 
     binding: Binding
-    method: Callable[[Any, Any], Awaitable[Any]]
+    method: Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +227,8 @@ async def _invoke(
     except asyncio.CancelledError:
         if watch.fired:
             raise bodies.ClientGoneError from None
+        raise
+    except (Refusal, bodies.ClientGoneError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever the servicer raises is mapped
         if isinstance(error, TimeoutError) and context.deadline is not None and limit.expired():

@@ -8,12 +8,16 @@ protobuf parsers stop at 100, so that a limit beyond 32 levels is in fact that o
 from __future__ import annotations
 
 import math
+from math import copysign
 from typing import Any, Final
 
 from flagledger.transcoding.codec_scalars import CodecError, describe
 from flagledger.transcoding.codec_wire import DOUBLE, sized, utf8
 
 TOO_DEEP: Final = "is nested too deeply"
+
+# Integers up to here are doubles, each of them.
+_MAX_EXACT: Final = float(1 << 53)
 
 # Tags of the fields of Value, and of the one field of Struct and of ListValue.
 _NULL: Final = "\x08\x00"
@@ -102,7 +106,9 @@ def value_to_json(message: Any) -> Any:
         number = message.number_value
         if not math.isfinite(number):
             raise ValueError("A Value holds NaN or an infinity, which cannot be written as JSON.")
-        return number
+        # As it was sent, most likely: `1` and `1.0` are the same here. Minus zero is not zero.
+        is_integer = number.is_integer() and -_MAX_EXACT <= number <= _MAX_EXACT and (number or copysign(1, number) > 0)
+        return int(number) if is_integer else number
     if kind == "struct_value":
         return struct_to_json(message.struct_value)
     if kind == "list_value":

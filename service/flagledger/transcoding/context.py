@@ -23,7 +23,7 @@ HTTP_CODE_KEY: Final = "x-http-code"
 _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNIT_SECONDS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]+")
-_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 # These belong to the answer itself, not to the servicer.
 _RESERVED_HEADERS: Final = frozenset(
     {
@@ -118,16 +118,16 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
         self._done_callbacks: list[Callable[[Any], Any]] = []
 
     async def read(self) -> Any:
-        """Raise: a unary call has handed its one message over already."""
-        raise grpc.aio.UsageError("read() is not for unary calls.")
+        """Raise: a call has handed its one message over already."""
+        raise grpc.aio.UsageError("read() is not for calls that came over HTTP: their one message is the argument.")
 
     async def write(self, message: Any) -> None:  # noqa: ARG002
-        """Raise: a unary call returns its one message."""
-        raise grpc.aio.UsageError("write() is not for unary calls.")
+        """Raise: a call returns its one message, or yields several."""
+        raise grpc.aio.UsageError("write() is not for calls that came over HTTP: return the message, or yield several.")
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
-        """Keep metadata that goes out as headers of the answer."""
-        if self._initial:
+        """Keep metadata that goes out as headers of the answer; that of a stream goes with its first message."""
+        if self._initial or self.http_status:
             raise grpc.aio.InternalError("Initial metadata was sent before.")
         self._initial = tuple(initial_metadata)
 
@@ -151,7 +151,7 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
         await self.abort(status.code, status.details, status.trailing_metadata or ())
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
-        """Keep metadata that goes out as headers of the answer."""
+        """Keep metadata that goes out as headers of the answer; that of a stream goes nowhere."""
         self._trailing = tuple(trailing_metadata)
 
     def invocation_metadata(self) -> tuple[Metadatum, ...]:  # type: ignore[override]  # named pairs
@@ -259,9 +259,13 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
             self._status = statuses.from_trailing_metadata(self._code.value[0], self._details, self._trailing)
         return self._status
 
-    def finish(self, http_status: int) -> None:
-        """Note the answer, and call the done callbacks."""
+    def begin(self, http_status: int) -> None:
+        """Note that an answer begins that goes on for a while."""
         self.http_status = http_status
+
+    def finish(self, http_status: int) -> None:
+        """Note the answer, unless it had begun already, and call the done callbacks."""
+        self.http_status = self.http_status or http_status
         self._done = True
         callbacks, self._done_callbacks = self._done_callbacks, []
         for callback in callbacks:
@@ -270,11 +274,11 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
             except Exception:
                 _logger.exception("A done callback of %s failed.", self.full_method_name)
 
-    def success_status(self) -> int:
+    def success_status(self, *, initial_only: bool = False) -> int:
         """Return the HTTP status that `x-http-code` in the metadata asks for, where it is a 2xx; else 200."""
         if not self._initial and not self._trailing:
             return 200
-        for key, value in (*self._initial, *self._trailing):
+        for key, value in self._outgoing(initial_only=initial_only):
             if key == HTTP_CODE_KEY:
                 text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
                 if re.fullmatch("2[0-9][0-9]", text):
@@ -284,16 +288,19 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
                 )
         return 200
 
-    def response_headers(self) -> list[tuple[bytes, bytes]]:
+    def _outgoing(self, *, initial_only: bool) -> Metadata:
+        return self._initial if initial_only else (*self._initial, *self._trailing)
+
+    def response_headers(self, *, initial_only: bool = False) -> list[tuple[bytes, bytes]]:
         """Return initial and trailing metadata as headers; what no header can hold is left out and logged."""
         if not self._initial and not self._trailing:
             return []
         found: list[tuple[bytes, bytes]] = []
-        for key, value in (*self._initial, *self._trailing):
+        for key, value in self._outgoing(initial_only=initial_only):
             if key in _RESERVED_HEADERS or key.startswith("grpc-"):
                 continue
             text = base64.b64encode(value).decode() if isinstance(value, bytes) else value
-            if not _HEADER_NAME.fullmatch(key) or not _HEADER_VALUE.fullmatch(text):
+            if not _HEADER_NAME.fullmatch(key) or not HEADER_VALUE.fullmatch(text):
                 _logger.warning("Metadata of %s was left out: no header can hold it.", self.full_method_name)
                 continue
             found.append((key.encode(), text.encode()))

@@ -1,0 +1,49 @@
+"""Response messages as bytes: JSON, or what a google.api.HttpBody holds."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import orjson
+from google.rpc import code_pb2
+
+from flagledger.transcoding import status as statuses
+from flagledger.transcoding.binding import Binding
+from flagledger.transcoding.call import Refusal
+from flagledger.transcoding.context import HEADER_VALUE, TranscodedContext
+
+JSON: Final = b"application/json"
+_LINES: Final = b"application/x-ndjson"
+_OCTETS: Final = b"application/octet-stream"
+
+_logger = logging.getLogger(__name__)
+
+
+def payload(binding: Binding, message: Any, context: TranscodedContext) -> bytes:
+    """
+    Return the bytes of a response, or of one message of a stream.
+
+    Raises:
+        Refusal: There is no way to write it, which is logged.
+    """
+    try:
+        if binding.http_body is not None:
+            data: bytes = binding.http_body(message).data
+            return data
+        return orjson.dumps(binding.response(message), option=orjson.OPT_APPEND_NEWLINE if binding.streams else None)
+    except Exception:
+        _logger.exception("The response of %s could not be written.", context.full_method_name)
+        status = statuses.make(code_pb2.INTERNAL, "The response could not be written.")
+        raise Refusal(500, status) from None
+
+
+def content_type(binding: Binding, message: Any, context: TranscodedContext) -> bytes:
+    """Return the content type of a response, or of the stream that begins with *message*; None is that of an empty one."""
+    if binding.http_body is None:
+        return _LINES if binding.streams else JSON
+    text: str = "" if message is None else binding.http_body(message).content_type
+    if not HEADER_VALUE.fullmatch(text):
+        _logger.warning("The content type of %s was left out: no header can hold it.", context.full_method_name)
+        text = ""
+    return text.encode() or _OCTETS
