@@ -2,11 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PY := $(BIN)/python
+ROWS ?= 10000000
 PROTOS := $(wildcard proto/flagledger/v1/*.proto proto/flagledger/internal/v1/*.proto)
 # Plug-ins of the generator are found by name. Nothing else may depend on it: a terminal beside this one has no such path.
 gen test test-slow check: export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-grpc gen check bench release-contract
+.PHONY: help setup serve test test-slow test-grpc gen check bench bench-query release-contract
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ check: setup ## Format, lint, types, contract, generated code, quick tests: at m
 
 bench: setup ## Measures what is promised, each figure beside its floor.
 	$(PY) bench
+
+bench-query: setup ## Measures questions over ROWS rows, each beside bare DuckDB; KEEP names a directory for them.
+	$(PY) bench/query_main.py --rows $(ROWS) $(if $(KEEP),--keep $(KEEP))
 
 release-contract: setup ## Stores the contract as the one that the next release must not break.
 	$(BIN)/buf build proto -o proto/released.binpb

@@ -24,7 +24,7 @@ _HERE: Final = Path(__file__).parent
 _READY_WITHIN: Final = 30.0
 _GONE_WITHIN: Final = 15.0
 _DRAINED_WITHIN: Final = 120.0
-_TOKEN: Final = "bench-read-token"
+TOKEN: Final = "bench-read-token"
 
 # What the bench has to say to people goes to stderr, so that stdout can be piped.
 console: Final = rich.console.Console(stderr=True)
@@ -70,7 +70,7 @@ class Service:
         """Return how many evaluations can be read back, as ListFeatures counts them."""
         request = urllib.request.Request(
             f"http://{self.http}/api/v2/analytics/features?environment={batches.ENVIRONMENT}",
-            headers={"Authorization": f"Bearer {_TOKEN}"},
+            headers={"Authorization": f"Bearer {TOKEN}"},
         )
         with urllib.request.urlopen(request, timeout=30) as response:
             features = json.load(response)["features"]
@@ -129,14 +129,14 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(data: Path) -> Iterator[Service]:
-    """Run `flagledger serve` over *data*, with one front, until the block ends."""
-    data.mkdir(parents=True)
+def service(data: Path, *, role: str = "read") -> Iterator[Service]:
+    """Run `flagledger serve` over *data*, with one front and a token of *role*, until the block ends."""
+    data.mkdir(parents=True, exist_ok=True)
     environments = data / "environments.toml"
     names = ", ".join(f'"{name}"' for name in batches.FEATURES)
     environments.write_text(
         f'[[environments]]\nname = "{batches.ENVIRONMENT}"\nkeys = ["{batches.KEY}"]\nfeatures = [{names}]\n\n'
-        f'[[tokens]]\ntoken = "{_TOKEN}"\nrole = "read"\n',
+        f'[[tokens]]\ntoken = "{TOKEN}"\nrole = "{role}"\n',
         encoding="utf-8",
     )
     command = [Path(sys.executable).with_name("flagledger"), "serve", "--data", data, "--environments", environments]

@@ -32,7 +32,7 @@ def document(plan: Plan, measured: Measured, drains: list[Drain], data: Path) ->
     """Return every figure as plain values: medians over the rounds, with their units in their names."""
     disk_floor = _disk(measured, measure.IN_FLIGHT)["batches_per_second"]
     return {
-        "machine": _machine(data),
+        "machine": machine_facts(data),
         "plan": {name: getattr(plan, name) for name in Plan.__slots__},
         "intake": [_intake(measured, *key, disk_floor) for key in measured.loaded],
         "alone": [_alone(transport, results) for transport, results in measured.alone.items()],
@@ -51,18 +51,22 @@ def document(plan: Plan, measured: Measured, drains: list[Drain], data: Path) ->
 
 def show(figures: dict[str, Any], console: Console) -> None:
     """Print *figures* as tables."""
-    machine = figures["machine"]
-    console.print(
-        f"{machine['processors']} of {machine['processor']}, load {machine['load_average']:.1f} at the start; "
-        f"Python {machine['python']}, {machine['kernel']}",
-        highlight=False,
-    )
+    show_machine(figures["machine"], console)
     console.print(_intake_table(figures["intake"]))
     console.print(_alone_table(figures["alone"], figures["disk"]))
     console.print(_rest_table(figures))
     verified = figures["verified"]
     console.print(
         f"{verified['acknowledged']:,} evaluations were acknowledged, and {verified['recorded']:,} can be read back.",
+        highlight=False,
+    )
+
+
+def show_machine(machine: dict[str, Any], console: Console) -> None:
+    """Print what the figures were measured on, as `machine_facts` says it."""
+    console.print(
+        f"{machine['processors']} of {machine['processor']}, load {machine['load_average']:.1f} at the start; "
+        f"Python {machine['python']}, {machine['kernel']}",
         highlight=False,
     )
 
@@ -113,7 +117,8 @@ def _disk(measured: Measured, group: int) -> dict[str, Any]:
     }
 
 
-def _machine(data: Path) -> dict[str, Any]:
+def machine_facts(data: Path) -> dict[str, Any]:
+    """Return what the figures were measured on; *data* lies on the disk that was written to."""
     partitions = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -142,7 +147,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def _intake_table(rows: list[dict[str, Any]]) -> Table:
-    table = _table(
+    table = figures_table(
         f"Durable evaluations a second ({measure.IN_FLIGHT} batches in flight)",
         ("transport", "a batch", "per core", "aim", "wall", "p50 ms", "p99 ms"),
         ("µs/batch", "framework", "parse", "times floor", "of disk"),
@@ -170,7 +175,7 @@ def _or_nothing(value: float | None, form: str) -> str:
 
 
 def _alone_table(alone: list[dict[str, Any]], disks: list[dict[str, Any]]) -> Table:
-    table = _table("One batch of 100 at a time, and the disk's own floor", ("", "p50 ms", "p99 ms", "batches/s"))
+    table = figures_table("One batch of 100 at a time, and the disk's own floor", ("", "p50 ms", "p99 ms", "batches/s"))
     for row in alone:
         table.add_row(row["transport"], f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}", "")
     for row in disks:
@@ -185,7 +190,7 @@ def _alone_table(alone: list[dict[str, Any]], disks: list[dict[str, Any]]) -> Ta
 
 def _rest_table(figures: dict[str, Any]) -> Table:
     writer, memory = figures["writer"], figures["memory"]
-    table = _table("Writer and memory", ("", "measured", "aim"))
+    table = figures_table("Writer and memory", ("", "measured", "aim"))
     table.add_row("writer, rows/s per core", f"{writer['rows_per_second_per_core']:,.0f}", f"{writer['aim']:,}")
     table.add_row("writer, rows/s wall", f"{writer['rows_per_second_wall']:,.0f}", "")
     for when in ("idle", "after"):
@@ -195,8 +200,8 @@ def _rest_table(figures: dict[str, Any]) -> Table:
     return table
 
 
-def _table(title: str, *columns: tuple[str, ...]) -> Table:
-    # Tables that docs/benchmarks.md can take as they are.
+def figures_table(title: str, *columns: tuple[str, ...]) -> Table:
+    """Return an empty table in a form that docs/benchmarks.md can take as it is, its first column on the left."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.MARKDOWN)
     for index, name in enumerate(name for group in columns for name in group):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)

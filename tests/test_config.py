@@ -47,6 +47,8 @@ def test_defaults_stand_without_any_configuration() -> None:
         "max_evaluations": 10_000,
         "journal_max_bytes": 4_294_967_296,
         "dedup_hours": 24,
+        "retention_days": 90,
+        "store_memory_bytes": 1_073_741_824,
         "catalog_refresh_seconds": 60.0,
         "max_concurrent_calls": 1000,
         "drain_seconds": 7.5,
@@ -72,8 +74,15 @@ def test_flags_go_before_variables_before_the_file_before_defaults(monkeypatch: 
 @pytest.mark.parametrize("name", list(Config.model_fields))
 def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable is FLAGLEDGER_ and the name in capitals, and every setting says what it is for."""
-    text = {"store": "duckdb:x.duckdb", "http": "[::1]:0", "grpc": "localhost:7"}.get(name, "8000000")
-    text = {"fronts": "8", "max_evaluations": "8", "dedup_hours": "8", "drain_seconds": "8"}.get(name, text)
+    text = {
+        "store": "duckdb:x.duckdb",
+        "http": "[::1]:0",
+        "grpc": "localhost:7",
+        "store_memory_bytes": "200000000",
+    }.get(name, "8000000")
+    text = {"fronts": "8", "max_evaluations": "8", "dedup_hours": "8", "retention_days": "8", "drain_seconds": "8"}.get(
+        name, text
+    )
     text = {"catalog_refresh_seconds": "8.5", "max_concurrent_calls": "8"}.get(name, text)
     monkeypatch.setenv(f"FLAGLEDGER_{name.upper()}", text)
     loaded = load_settings()
@@ -119,7 +128,8 @@ def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
         ("store = 'postgres://u:secret@h/d'", "flagledger.toml: store: the only store there is now is duckdb:PATH"),
         ("store = 'duckdb:'", "flagledger.toml: store: the only store there is now is duckdb:PATH"),
         ("read_token = 'my secret'", "flagledger.toml: read_token: a token must be 1 to 512 visible ASCII characters"),
-        ("retention_days = 3", "flagledger.toml: `retention_days` is not a setting; the nearest one is"),
+        ("retention_days = -1", "flagledger.toml: retention_days: it should be greater than or equal to 0."),
+        ("retain_days = 3", "flagledger.toml: `retain_days` is not a setting; the nearest one is `retention_days`."),
         ("fronts = \n", "flagledger.toml, line 1, column 10: Invalid value."),
         ("a = 1\na = 2\n", "flagledger.toml, line 2, column 6: Cannot overwrite a value."),
     ],

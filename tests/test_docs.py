@@ -9,19 +9,23 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from flagledger.commands import serve
-from flagledger.config import VARIABLE_PREFIX, Config
+from flagledger.catalog import document
+from flagledger.catalog.base import SERVER_KEY_PREFIX
+from flagledger.catalog.document import parse_document
+from flagledger.cli.commands import serve
+from flagledger.config import VARIABLE_PREFIX, Config, load_settings
 from flagledger.errors import Reason
 from flagledger.front import connection
 from flagledger.front import grpc as front
 from flagledger.ingest.limits import Limits
 from flagledger.query.servicer import MAX_PAGE_SIZE
-from flagledger.store.base import PAGE_BYTES
+from flagledger.store.questions import PAGE_BYTES
 from flagledger.telemetry import metrics
 from flagledger.transcoding import Transcoder, body
 from prometheus_client.metrics import MetricWrapperBase
@@ -54,9 +58,9 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line[1:-1])] for line in table.group(1).splitlines()]
 
 
-def example(title: str) -> str:
-    """Return the first block of code in the section *title*."""
-    match = re.search(r"^```\w+\n(.*?)^```", section(title), re.MULTILINE | re.DOTALL)
+def example(title: str, page: str = SDK) -> str:
+    """Return the first block of code in the section *title* of *page*."""
+    match = re.search(r"^```\w+\n(.*?)^```", section(title, page), re.MULTILINE | re.DOTALL)
     assert match is not None, title
     return match.group(1)
 
@@ -152,7 +156,14 @@ def test_every_code_is_in_the_retry_table() -> None:
     _, by_code = retried([(row[0], row[1], row[3] == "yes") for row in rows(section("When to retry"))])
     names = {code.value[0]: code.name for code in grpc.StatusCode}
     # A read token, an environment that is asked for: no SDK that sends meets these.
-    reading = {Reason.TOKEN_INVALID, Reason.TOKEN_LACKS, Reason.ENVIRONMENT_UNKNOWN, Reason.QUERY_INVALID}
+    reading = {
+        Reason.QUESTION_TOO_LONG,
+        Reason.READER_TOO_SLOW,
+        Reason.TOKEN_INVALID,
+        Reason.TOKEN_LACKS,
+        Reason.ENVIRONMENT_UNKNOWN,
+        Reason.QUERY_INVALID,
+    }
     sending = set(Reason) - reading
 
     assert set() == {(names[reason.code], reason.retry_after is not None) for reason in sending} - by_code
@@ -209,6 +220,48 @@ def test_settings() -> None:
     ]
 
     assert expected == rows(section("Settings", OPERATING))
+
+
+def test_sample_configuration(tmp_path: Path) -> None:
+    """The sample of a flagledger.toml is taken, and each line of it sets something else than the default."""
+    file = tmp_path / "flagledger.toml"
+    file.write_text(example("Settings", OPERATING))
+    loaded = load_settings(config_file=file)
+
+    assert len(loaded.origins) > 3
+    assert set() == {name for name in loaded.origins if getattr(loaded.config, name) == getattr(Config(), name)}
+
+
+def test_environments_file() -> None:
+    """operating.md has each name that may stand in the environments file; its example is valid and holds each of them."""
+    content = example("The environments file", OPERATING)
+    parsed = parse_document(content.encode(), Path("environments.toml"))
+    whole = tomllib.loads(content)
+    tables = [
+        *whole["environments"],
+        *(key for one in whole["environments"] for key in one["keys"] if isinstance(key, dict)),
+        *whole["tokens"],
+    ]
+    names = [*document._ENVIRONMENT_FIELDS, *document._KEY_FIELDS, *document._TOKEN_FIELDS]
+
+    assert [f"`{name}`" for name in names] == [row[1] for row in rows(section("The environments file", OPERATING))]
+    assert set(names) == {name for table in tables for name in table}
+    assert set(document._ROLES) == {token.role for token in parsed.tokens.values()}
+    assert {None} < {one.features for one in parsed.environments.values()}
+    assert {False, True} == {key.text.startswith(SERVER_KEY_PREFIX) for key in parsed.keys}
+
+
+def test_environments_file_says_what_is_refused() -> None:
+    """The lengths, and the names that are reserved, are those of the code."""
+    text = section("The environments file", OPERATING)
+
+    assert f"up to {document.MAX_NAME_CHARACTERS} characters" in text
+    assert f"up to {document.MAX_FEATURE_CHARACTERS:,} characters" in text
+    assert f"1 to {document.MAX_KEY_CHARACTERS} visible ASCII characters" in text
+    assert f"up to {document._MAX_FAULTS}." in text
+    reserved = re.search(r"((?:`\w+`(?:, | and )?)+) of an environment are reserved", text)
+    assert reserved is not None
+    assert set(document._NOT_YET) == set(re.findall(r"`(\w+)`", reserved.group(1)))
 
 
 def registered() -> list[MetricWrapperBase]:

@@ -48,10 +48,14 @@ def test_holds_one_package(wheel: Path) -> None:
     assert {"flagledger"} == {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert {
         "flagledger/py.typed",
-        "flagledger/cli.py",
+        "flagledger/cli/__init__.py",
         "flagledger/v1/evaluation_pb2.py",
         "flagledger/v1/evaluation_pb2.pyi",
         "flagledger/v1/contract.binpb",
+        "flagledger/dashboard/static/page.html",
+        "flagledger/dashboard/static/style.css",
+        "flagledger/dashboard/static/app.js",
+        "flagledger/dashboard/static/views/features.js",
     } <= set(names)
 
 

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
 import duckdb
 import pytest
+from flagledger import upkeep
+from flagledger import writer as writer_module
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.journal.base import Appended, Entry, Lag, Outcome
-from flagledger.store.base import BehindJournalError, Filter, OtherJournalError, RowsRefusedError, Store, StoreError
+from flagledger.journal.sqlite import SqliteJournal
+from flagledger.store.base import BehindJournalError, OtherJournalError, RowsRefusedError, Store, StoreError
+from flagledger.store.columns import to_columns
 from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.questions import Filter
+from flagledger.upkeep import Retention
 from flagledger.writer import Writer
-from support.records import MALFORMED, simple_entry
+from support.records import MALFORMED, START, add_evaluation, record_of, simple_entry
 
 
 class MemoryJournal:
@@ -58,6 +66,10 @@ class MemoryJournal:
         with self._lock:
             self.entries = [entry for entry in self.entries if entry.position > up_to]
 
+    def erase(self, up_to: int) -> None:
+        """Forget entries up to *up_to*."""
+        self.trim(up_to)
+
     def lag(self) -> Lag:
         """Return what is there."""
         with self._lock:
@@ -73,7 +85,7 @@ class Counting:
     """Metrics that can be looked at."""
 
     def __init__(self) -> None:
-        self.rows = self.entries_set_aside = self.failures = 0
+        self.rows = self.entries_set_aside = self.failures = self.rows_dropped = 0
         self.waiting = -1
 
     def applied(self, rows: int) -> None:
@@ -91,6 +103,10 @@ class Counting:
     def unapplied(self, entries: int) -> None:
         """Keep."""
         self.waiting = entries
+
+    def dropped(self, rows: int) -> None:
+        """Count."""
+        self.rows_dropped += rows
 
 
 Start = Callable[..., Writer]
@@ -455,3 +471,315 @@ def test_failures_that_cannot_be_told_end_nothing(tmp_path: Path, start: Start) 
 
     assert 2 == writer.failures
     assert expected(1) == recorded(writer.store())
+
+
+class Intake:
+    """A journal on disk that batches are appended to from this thread."""
+
+    def __init__(self, path: Path, **options: object) -> None:
+        self.journal = SqliteJournal.open(path, **({"max_bytes": 1 << 30, "reserve_bytes": 0} | options))  # type: ignore[arg-type]
+        self._loop = asyncio.new_event_loop()
+
+    def record(self, identities: list[str], batch_id: str = "", *, receive_time: int = START) -> None:
+        """Append a batch with an evaluation of each of *identities*."""
+        record = record_of(batch_id=batch_id, receive_time=receive_time)
+        for identity in identities:
+            add_evaluation(record, identity_identifier=identity)
+        outcome = Outcome(accepted=len(identities), filtered=0, rejected=0)
+        payload = record.SerializeToString()
+        self._loop.run_until_complete(self.journal.append("production", batch_id, b"d" * 16, outcome, payload))
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._loop.run_until_complete(asyncio.to_thread(self.journal.close))
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Iterator[Intake]:
+    """Open a journal on disk."""
+    intake = Intake(tmp_path / "journal.db")
+    yield intake
+    intake.close()
+
+
+def files_of_journal(directory: Path) -> bytes:
+    """Return what the journal's files hold."""
+    return b"".join(path.read_bytes() for path in directory.glob("journal.db*"))
+
+
+@pytest.fixture
+def begin(intake: Intake, start: Start) -> Start:
+    """Start writers of that journal, which end before it is closed."""
+    return lambda open_store, **options: start(intake.journal, open_store, **options)
+
+
+def test_an_order_reaches_what_waits_in_the_journal(tmp_path: Path, intake: Intake, begin: Start) -> None:
+    """What was recorded before the order, applied or not, is gone from store and journal when it is answered."""
+    intake.record(["ann", "bob"])
+    writer = begin(lambda: DuckDBStore(tmp_path / "store"), linger_seconds=30.0)
+    until(lambda: writer.opened)
+    intake.record(["bob", "ann", "ann"])
+    assert b"ann" in files_of_journal(tmp_path)
+
+    assert 3 == writer.erase("production", "ann")
+
+    assert ["bob", "bob"] == recorded(writer.store())
+    assert b"ann" not in files_of_journal(tmp_path)
+    assert [] == intake.journal.read(0, 1 << 20)
+    intake.record(["ann"])
+    assert 1 == writer.erase("production", "ann")
+    assert 0 == writer.erase("production", "ann")
+
+
+def test_orders_of_many_threads_are_carried_out(tmp_path: Path, intake: Intake, begin: Start) -> None:
+    """Orders given at once, for one identity and others, are all answered, and each row is counted in one of them."""
+    names = [f"user-{i}" for i in range(6)]
+    writer = begin(lambda: DuckDBStore(tmp_path / "store"))
+    until(lambda: writer.opened)
+    for _ in range(20):
+        intake.record([*names, "bob"])
+
+    with ThreadPoolExecutor(12) as threads:
+        erased = list(threads.map(lambda name: writer.erase("production", name), names * 2))
+
+    assert [20] * 6 == [first + second for first, second in zip(erased[:6], erased[6:], strict=True)]
+    assert ["bob"] * 20 == recorded(writer.store())
+    assert b"user-" not in files_of_journal(tmp_path)
+
+
+def test_nothing_acknowledged_before_an_order_outlives_it(tmp_path: Path, intake: Intake, begin: Start) -> None:
+    """Orders are given while batches of that identity keep coming: none that was acknowledged before one is left after it."""
+    writer = begin(lambda: DuckDBStore(tmp_path / "store"), linger_seconds=0.0)
+    until(lambda: writer.opened)
+    acknowledged, over = 0, threading.Event()
+    survived: list[tuple[int, list[int]]] = []
+
+    def order() -> None:
+        while not over.is_set():
+            before = acknowledged
+            writer.erase("production", "ann")
+            page = writer.store().list_evaluations(Filter(environment="production"), 1_000_000, None)
+            numbers = [int(row.batch_id) for row in page.rows if row.identity_identifier == "ann"]
+            survived.append((before, [number for number in numbers if number <= before]))
+
+    ordering = threading.Thread(target=order)
+    ordering.start()
+    while len(survived) < 10 and ordering.is_alive():
+        intake.record(["ann", "bob"], str(acknowledged + 1))
+        acknowledged += 1
+    over.set()
+    ordering.join(30)
+
+    assert len(survived) >= 10
+    assert survived[-1][0] > survived[0][0]
+    assert [] == [found for found in survived if found[1]]
+    until(lambda: writer.position() == acknowledged)
+    assert acknowledged == recorded(writer.store()).count("bob")
+
+
+class Unerasable(DuckDBStore):
+    """A store that fails at erasing, in ways that it is told."""
+
+    errors: ClassVar[list[Exception]] = []
+
+    def erase_identity(self, environment: str, identity_identifier: str) -> int:
+        """Fail, or erase."""
+        if Unerasable.errors:
+            raise Unerasable.errors.pop()
+        return super().erase_identity(environment, identity_identifier)
+
+
+@pytest.mark.parametrize("error", [StoreError("no luck"), OtherJournalError("no luck"), OSError("no luck")], ids=repr)
+def test_an_order_that_fails_is_told(tmp_path: Path, intake: Intake, begin: Start, error: Exception) -> None:
+    """Whatever the store runs into, whoever gave the order hears it; afterwards it can be given again."""
+    intake.record(["ann", "bob"])
+    writer = begin(lambda: Unerasable(tmp_path / "store"))
+    until(lambda: writer.applied_rows == 2)
+    Unerasable.errors = [error]
+
+    with pytest.raises(StoreError, match="no luck"):
+        writer.erase("production", "ann")
+
+    until(lambda: writer._store is not None and writer.refused is None)
+    assert 1 == writer.erase("production", "ann")
+    assert ["bob"] == recorded(writer.store())
+
+
+def test_an_order_that_the_journal_fails_is_told(
+    tmp_path: Path, intake: Intake, begin: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the journal cannot be overwritten the order fails, and given again it is finished, though no row is left."""
+    intake.record(["ann", "bob"])
+    writer = begin(lambda: DuckDBStore(tmp_path / "store"))
+    until(lambda: writer.applied_rows == 2)
+
+    def failing(up_to: int) -> None:
+        raise FlagledgerError(Reason.DISK_FAILING, f"The journal could not be trimmed to {up_to}.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.journal, "erase", failing)
+        with pytest.raises(FlagledgerError, match="could not be trimmed to 1"):
+            writer.erase("production", "ann")
+
+    assert 0 == writer.erase("production", "ann")
+    assert b"ann" not in files_of_journal(tmp_path)
+
+
+def test_orders_to_a_store_that_is_down_are_refused_at_once(tmp_path: Path, intake: Intake, begin: Start) -> None:
+    """While the store cannot be opened, or fails at what comes before the order, nobody waits for it."""
+    path = tmp_path / "store"
+    path.write_bytes(b"this is no database" * 1_000)
+    writer = begin(lambda: FailingStore(path))
+    until(lambda: writer.failures > 0)
+    with pytest.raises(StoreError, match="cannot be read"):
+        writer.erase("production", "ann")
+    path.unlink()
+    until(lambda: writer.opened)
+    FailingStore.failures = 10**9
+    intake.record(["ann"])
+
+    with pytest.raises(StoreError, match="no luck"):
+        writer.erase("production", "ann")
+    # In the midst of the pauses, which have become long.
+    until(lambda: writer.failures > 6)
+    failures = writer.failures
+    with pytest.raises(StoreError, match="no luck"):
+        writer.erase("production", "ann")
+
+    assert failures + 1 == writer.failures
+    FailingStore.failures = 0
+
+
+def test_orders_end_with_the_writer(
+    tmp_path: Path, intake: Intake, begin: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order that waits when the writer stops is refused, and so is one that comes later."""
+    monkeypatch.setattr(writer_module, "DRAIN_SECONDS", 0.0)
+    gate, applying = threading.Event(), threading.Event()
+
+    class Slow(DuckDBStore):
+        """A store that takes its time."""
+
+        def apply(self, *arguments: object) -> None:
+            """Wait, and apply."""
+            applying.set()
+            gate.wait(20)
+            super().apply(*arguments)  # type: ignore[arg-type]
+
+    writer = begin(lambda: Slow(tmp_path / "store"), read_bytes=1, linger_seconds=0.0)
+    until(lambda: writer.opened)
+    intake.record(["ann"])
+    intake.record(["ann"])
+    assert applying.wait(20)
+    with ThreadPoolExecutor(2) as threads:
+        order = threads.submit(writer.erase, "production", "ann")
+        until(writer._orders.waiting)
+        stopping = threads.submit(writer.stop)
+        until(writer._stopping.is_set)
+        gate.set()
+        with pytest.raises(StoreError, match="being stopped"):
+            order.result(20)
+        stopping.result(20)
+
+    with pytest.raises(StoreError):
+        writer.erase("production", "ann")
+    with pytest.raises(StoreError, match="being stopped"):
+        writer._orders.give("production", "ann", 0)
+
+
+DAY = 86_400_000_000
+
+
+def test_what_outlives_its_retention_is_dropped(tmp_path: Path, start: Start) -> None:
+    """At the start, and then again and again, what was received longer ago than the days is dropped and counted."""
+    journal, metrics, now = MemoryJournal(), Counting(), START + 10 * DAY
+    for days in (1, 2, 3, 9):
+        record = record_of(receive_time=START + days * DAY)
+        add_evaluation(record, identity_identifier=f"day {days}")
+        journal.add(record.SerializeToString())
+    store = DuckDBStore(tmp_path / "store")
+    rows, discards = to_columns(journal.read(0, 1 << 20))
+    store.apply(journal.identity, 1, 4, rows, discards)
+    store.close()
+    retention = Retention(7, seconds=0.05, clock=lambda: now / 1_000_000)
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), metrics=metrics, retention=retention)
+    until(lambda: metrics.rows_dropped == 2)
+
+    # What lies at the very limit is kept.
+    assert ["day 9", "day 3"] == recorded(writer.store())[:2]
+    now += 1
+    until(lambda: metrics.rows_dropped == 3)
+    assert ["day 9"] == recorded(writer.store())
+
+
+def test_intake_goes_on_while_much_is_dropped(tmp_path: Path, start: Start) -> None:
+    """Between two slices of a drop entries are applied."""
+    journal, order = MemoryJournal(), list[str]()
+
+    class Watched(DuckDBStore):
+        """A store that says what it does, with as much to drop as the test wants."""
+
+        def apply(self, *arguments: object) -> None:
+            """Say so."""
+            super().apply(*arguments)  # type: ignore[arg-type]
+            order.append("apply")
+
+        def drop_before(self, received: int) -> int:
+            """Say so; more comes in meanwhile."""
+            order.append("drop")
+            journal.add()
+            return 5 if len(order) < 20 else 0
+
+    writer = start(
+        journal,
+        lambda: Watched(tmp_path / "store"),
+        retention=Retention(1, clock=lambda: START / 1e6),
+        linger_seconds=0.0,
+    )
+    until(lambda: order.count("apply") >= 10 and writer.position() == journal.last)
+
+    assert ["drop", "apply"] * (len(order) // 2) == order
+
+
+def test_a_drop_is_logged_once(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says how much a drop of many slices was, and none comes where there was nothing to drop."""
+    lines: list[dict[str, object]] = []
+
+    class Logger:
+        """Keeps what is logged."""
+
+        def info(self, event: str, **fields: object) -> None:
+            """Keep it."""
+            lines.append({"event": event, **fields})
+
+    monkeypatch.setattr(upkeep, "get_logger", Logger)
+    slices = [3, 2, 1, 0, 0, 0, 4, 0]
+
+    class Sliced(DuckDBStore):
+        """A store with so much to drop."""
+
+        def drop_before(self, received: int) -> int:
+            """Drop a slice."""
+            return slices.pop(0) if slices else 0
+
+    start(MemoryJournal(), lambda: Sliced(tmp_path / "store"), retention=Retention(30, seconds=0.0))
+    until(lambda: len(slices) == 0 and len(lines) == 2)
+
+    assert [6, 4] == [line["rows"] for line in lines]
+
+
+@pytest.mark.parametrize("retention", [None, Retention(0, seconds=0.0)], ids=["none", "0 days"])
+def test_what_is_kept_for_ever_is_not_dropped(tmp_path: Path, start: Start, retention: Retention | None) -> None:
+    """Without a retention, or with one of 0 days, nothing is ever dropped."""
+    journal, metrics = MemoryJournal(), Counting()
+    record = record_of(receive_time=1)
+    add_evaluation(record, identity_identifier="ancient")
+    journal.add(record.SerializeToString())
+    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), metrics=metrics, retention=retention)
+    until(lambda: writer.applied_rows == 1)
+    time.sleep(0.3)
+
+    assert ["ancient"] == recorded(writer.store())
+    assert 0 == metrics.rows_dropped

@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,14 +42,18 @@ if TYPE_CHECKING:
     from flagledger.front.forward import Forwarder
     from flagledger.front.grpc import Server
     from flagledger.front.limits import InFlight
+    from flagledger.query.journal_state import JournalState
     from flagledger.store.base import Store
     from flagledger.writer import Writer
 
 _PR_SET_PDEATHSIG: Final = 1
 _PIPE_BYTES: Final = 65_536
+_MIB: Final = 1 << 20
 _HEALTH_SECONDS: Final = 0.5
 _OBSERVE_SECONDS: Final = 1.0
 _OPEN_POLL_SECONDS: Final = 0.01
+# Less than what the supervisor gives a child to be ready.
+_OPEN_SECONDS: Final = 20.0
 _QUESTION_SECONDS: Final = 1.0
 # What a process leaves to the others between two commits, where there are others.
 _BREATH_SECONDS: Final = 0.0003
@@ -80,7 +85,7 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
     from flagledger.front import grpc as grpc_front  # noqa: PLC0415
     from flagledger.front import http  # noqa: PLC0415
     from flagledger.front.forward import Forwarder  # noqa: PLC0415
-    from flagledger.front.limits import InFlight  # noqa: PLC0415
+    from flagledger.front.limits import MAX_QUESTIONS, InFlight  # noqa: PLC0415
     from flagledger.ingest.limits import Limits  # noqa: PLC0415
     from flagledger.ingest.servicer import EvaluationServicer  # noqa: PLC0415
     from flagledger.query.servicer import QueryServicer  # noqa: PLC0415
@@ -92,15 +97,23 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
     journal = _journal(config)
     readiness = Readiness({"journal writable": journal.writable, "catalog loaded": catalog.ready})
     in_flight = InFlight(max_bytes=config.max_in_flight_bytes, max_calls=config.max_concurrent_calls)
+    asking = InFlight(max_bytes=config.max_body_bytes, max_calls=MAX_QUESTIONS)
     evaluations = EvaluationServicer(catalog, journal, Limits(max_evaluations=config.max_evaluations), metrics=counted)
     evaluation_service = evaluation_service_pb2.DESCRIPTOR.services_by_name["EvaluationService"]
     query_service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
-    queries = Forwarder(query_service, _query_target(settings), QueryServicer(catalog, _no_store).authenticate)
+    queries = Forwarder(
+        query_service,
+        _query_target(settings),
+        QueryServicer(catalog, _no_store).authenticate,
+        # It waits until the writer has come so far, and overwrites what was.
+        unhurried={"DeleteIdentity"},
+    )
     services: list[tuple[Any, Any]] = [(evaluation_service, evaluations), (query_service, queries)]
 
     grpc_server = grpc_front.Server(
         services,
         in_flight=in_flight,
+        asking=asking,
         to_status=_to_status,
         metrics=counted,
         max_message_bytes=config.max_body_bytes,
@@ -112,9 +125,11 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
         max_body_bytes=config.max_body_bytes,
         max_evaluations=config.max_evaluations,
         in_flight=in_flight,
+        asking=asking,
         to_status=_to_status,
         readiness=readiness,
         exposition=metrics.exposition,
+        token=catalog.token,
         metrics=counted,
     )
     with _listening(settings.http) as listener:
@@ -146,6 +161,7 @@ async def _run_writer(config: Config, settings: ProcessSettings) -> None:
     from flagledger.front.limits import InFlight  # noqa: PLC0415
     from flagledger.query.servicer import QueryServicer  # noqa: PLC0415
     from flagledger.store.duckdb import DuckDBStore  # noqa: PLC0415
+    from flagledger.upkeep import Retention  # noqa: PLC0415
     from flagledger.v1 import query_service_pb2  # noqa: PLC0415
     from flagledger.writer import Writer  # noqa: PLC0415
 
@@ -153,9 +169,24 @@ async def _run_writer(config: Config, settings: ProcessSettings) -> None:
     counted = metrics.WriterMetrics()
     catalog, watching = _catalog(config, settings)
     journal = _journal(config)
-    writer = Writer(journal, lambda: DuckDBStore(config.store_path, accept_gap=config.accept_gap), metrics=counted)
+    writer = Writer(
+        journal,
+        lambda: DuckDBStore(
+            config.store_path,
+            accept_gap=config.accept_gap,
+            memory_limit=f"{config.store_memory_bytes // _MIB}MiB",
+        ),
+        metrics=counted,
+        retention=Retention(config.retention_days),
+    )
     writer.start()
-    queries = QueryServicer(catalog, writer.store)
+    queries = QueryServicer(
+        catalog,
+        writer.store,
+        journal_state=lambda: _journal_state(journal, config.journal_max_bytes, writer),
+        erase=writer.erase,
+        retention_days=config.retention_days,
+    )
     service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
     server = grpc.aio.server(options=grpc_front.INTERNAL_OPTIONS)
     in_flight = InFlight(max_bytes=config.max_in_flight_bytes, max_calls=config.max_concurrent_calls)
@@ -232,10 +263,17 @@ async def _opened(writer: Writer) -> None:
     """
     Wait until the store has been opened, or has failed to in a way that may pass: then reading says so, and intake goes on.
 
+    One that takes long, as a large one does that is being migrated, is waited for no further: it must not keep intake from
+    beginning.
+
     Raises:
         CannotRunError: It will not open as it is, and somebody has to decide what to do.
     """
-    while not writer.opened and writer.failures == 0:  # noqa: ASYNC110 - a thread's attributes
+    waiting_ends = time.monotonic() + _OPEN_SECONDS
+    while not writer.opened and writer.failures == 0:
+        if time.monotonic() > waiting_ends:
+            get_logger().warning("the store takes long to open; until it has, questions are refused with a delay")
+            return
         await asyncio.sleep(_OPEN_POLL_SECONDS)
     if writer.refused is not None:
         raise CannotRunError(str(writer.refused))
@@ -248,6 +286,19 @@ async def _observe(journal: SqliteJournal) -> None:
             lag = await asyncio.to_thread(journal.lag)
             metrics.observe_journal(lag.bytes, lag.entries, lag.oldest_age)
         await asyncio.sleep(_OBSERVE_SECONDS)
+
+
+def _journal_state(journal: SqliteJournal, max_bytes: int, writer: Writer) -> JournalState:
+    """Return how far the store is behind the journal. Blocks."""
+    from flagledger.query.journal_state import JournalState  # noqa: PLC0415
+
+    waiting = journal.waiting(writer.position())
+    return JournalState(
+        bytes=journal.lag().bytes,
+        max_bytes=max_bytes,
+        waiting_batches=waiting.entries,
+        lag_seconds=waiting.oldest_age,
+    )
 
 
 def _query_target(settings: ProcessSettings) -> str:

@@ -148,6 +148,17 @@ class Config(BaseModel):
         description="Bytes of journal that may wait for the store; beyond it senders are told to wait.",
     )
     dedup_hours: _Int = Field(24, ge=1, le=168, description="Hours for which a batch id is remembered.")
+    retention_days: _Int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="Days that evaluations are kept after their receipt; then they are dropped. 0 keeps them for ever.",
+    )
+    store_memory_bytes: _Int = Field(
+        1024**3,
+        ge=128 * 1024**2,
+        description="Bytes that the store may hold in memory; what it needs beyond them is written to <store>.tmp.",
+    )
     catalog_refresh_seconds: _Seconds = Field(
         60.0, gt=0, le=86_400, description="Seconds after which a known environment key is looked up again."
     )

@@ -42,6 +42,8 @@ class Reason(Enum):
     DISK_FAILING = auto()
     CATALOG_UNREACHABLE = auto()
     STORE_UNAVAILABLE = auto()
+    QUESTION_TOO_LONG = auto()
+    READER_TOO_SLOW = auto()
     DRAINING = auto()
 
     @property
@@ -73,6 +75,9 @@ _TABLE: Final[dict[Reason, tuple[int, float | None]]] = {
     Reason.DISK_FAILING: (code_pb2.UNAVAILABLE, 5.0),
     Reason.CATALOG_UNREACHABLE: (code_pb2.UNAVAILABLE, 5.0),
     Reason.STORE_UNAVAILABLE: (code_pb2.UNAVAILABLE, 2.0),
+    # The same would take as long again.
+    Reason.QUESTION_TOO_LONG: (code_pb2.DEADLINE_EXCEEDED, None),
+    Reason.READER_TOO_SLOW: (code_pb2.DEADLINE_EXCEEDED, None),
     Reason.DRAINING: (code_pb2.UNAVAILABLE, 1.0),
 }
 

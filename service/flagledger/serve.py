@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
+from urllib.parse import quote
 
-from flagledger.catalog.demo import DemoKeys, ensure_demo, ensure_read_token
+from flagledger.catalog.demo import READ_TOKEN_FILE, DemoKeys, ensure_demo, ensure_read_token
 from flagledger.catalog.document import CatalogError
 from flagledger.catalog.file import read_document
 from flagledger.config import Config
@@ -34,6 +35,7 @@ from flagledger.telemetry.logging import configure, get_logger
 # The writer's socket lies in here, and a socket's path holds 107 bytes.
 _RUNTIME_PREFIX: Final = "flagledger-"
 _MAX_RUNTIME_PATH: Final = 90
+_ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound to it here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +79,14 @@ def _say(stream: TextIO | None, text: str) -> None:
 def _serve(config: Config, held: contextlib.ExitStack) -> int:
     data = config.data
     runtime = held.enter_context(_directory_held(data))
+    # Before anything is made that only the start which made it tells of: keys and the token.
+    http = held.enter_context(_port_held(config.http_address, "HTTP", "--http"))
+    grpc = held.enter_context(_port_held(config.grpc_address, "gRPC", "--grpc"))
     demo = ensure_demo(data) if config.environments is None else None
     read_token = config.read_token.get_secret_value() if config.read_token else ensure_read_token(data)
     read_document(config.environments_file, read_token=read_token)
     # Opened once before the children do: a journal that cannot be used is a sentence here, not a crash there.
     SqliteJournal.open(data / "journal.db", max_bytes=config.journal_max_bytes, dedup_hours=config.dedup_hours).close()
-    http = held.enter_context(_port_held(config.http_address, "HTTP"))
-    grpc = held.enter_context(_port_held(config.grpc_address, "gRPC"))
 
     metrics = runtime / "metrics"
     metrics.mkdir()
@@ -134,16 +137,17 @@ def _banner(config: Config, demo: DemoKeys | None, http: _Address, grpc: _Addres
     lines = ["", f"Flagledger listens on http://{http} and grpc://{grpc}; its data is in {config.data}", ""]
     key, feature = "<key>", "new_dashboard"
     if demo is None:
-        lines += [f"  the keys are in {config.environments_file}", ""]
+        lines += [f"  the keys are in {config.environments_file}"]
     else:
         key, feature = demo.client_key or key, demo.feature or feature
         lines += [
             f"  environment {demo.environment!r}: key {demo.client_key}",
             f"  environment {demo.environment!r}: key {demo.server_key}",
             *([f"  read token: {read_token}"] if config.read_token is None else []),
-            "",
         ]
     lines += [
+        f"  dashboard: {_dashboard(config, http, None if demo is None else read_token)}",
+        "",
         "Record an evaluation:",
         "",
         f"  curl -i http://{http}/api/v2/analytics/evaluations/ -H 'X-Environment-Key: {key}' \\",
@@ -158,6 +162,18 @@ def _banner(config: Config, demo: DemoKeys | None, http: _Address, grpc: _Addres
         "",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _dashboard(config: Config, http: _Address, read_token: str | None) -> str:
+    """Return where the dashboard is, with *read_token* where that is shown anyway, else how to come by it."""
+    # Any address is one to listen on, and none to go to.
+    host = "localhost" if http.host in _ANY_ADDRESS else http.host
+    url = f"http://{_Address(host=host, port=http.port)}/"
+    if config.read_token is not None:
+        return f"{url} (it asks for the read token that you set)"
+    if read_token is None:
+        return f"{url} (it asks for the read token: cat {shlex.quote(str(config.data / READ_TOKEN_FILE))})"
+    return f"{url}?token={quote(read_token, safe='')}"
 
 
 def _command() -> str:
@@ -229,7 +245,7 @@ def _clear(runtime: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _port_held(address: tuple[str, int], protocol: str) -> Iterator[_Address]:
+def _port_held(address: tuple[str, int], protocol: str, flag: str) -> Iterator[_Address]:
     """
     Reserve a port for the children and yield its real number.
 
@@ -251,7 +267,8 @@ def _port_held(address: tuple[str, int], protocol: str) -> Iterator[_Address]:
         holder.bind(bound)
     except OSError as error:
         raise CannotRunError(
-            f"The {protocol} address {host}:{port} cannot be bound: {error.strerror or error}."
+            f"The {protocol} address {host}:{port} cannot be bound: {error.strerror or error}. "
+            f"Name another with {flag} HOST:PORT."
         ) from None
     with holder:
         yield _Address(host=bound[0], port=bound[1])

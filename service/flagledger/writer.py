@@ -10,6 +10,8 @@ It holds no state of its own that matters: killed anywhere and started again, it
 entries are waited for a moment so that they share a commit; many are taken together, which costs the store less for
 each row. An entry that cannot be stored is found by halving, set aside in the store as it is, and counted; the others
 go on.
+
+Between helpings it carries out orders to erase an identity, and drops what has outlived its retention (module `upkeep`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from flagledger.store.base import AheadOfJournalError, RowsRefusedError, SetAsid
 from flagledger.store.columns import DISCARDS, ROWS, ConversionError, to_columns
 from flagledger.store.plain import to_columns_plainly
 from flagledger.telemetry.logging import get_logger
+from flagledger.upkeep import ErasableJournal, Orders, Retention
 
 # Well over 122,880 rows of the usual size: from there DuckDB writes row groups straight into its file, past its log.
 READ_BYTES: Final = 24 << 20
@@ -43,8 +46,8 @@ MAX_BACKOFF_SECONDS: Final = 10.0
 _MAX_DESCRIPTION: Final = 1_000
 
 
-class WriterJournal(Journal, Protocol):
-    """A journal that also says how far it has come."""
+class WriterJournal(Journal, ErasableJournal, Protocol):
+    """A journal that also says how far it has come, and that forgets for good."""
 
     def last_position(self) -> int:
         """Return the position given out last; 0 where there was none."""
@@ -65,6 +68,9 @@ class WriterMetrics(Protocol):
     def unapplied(self, entries: int) -> None:
         """Set how many *entries* of the journal the store does not hold yet."""
 
+    def dropped(self, rows: int) -> None:
+        """Count *rows* that outlived their retention and were dropped."""
+
 
 class NullMetrics:
     """Counts nothing."""
@@ -79,6 +85,9 @@ class NullMetrics:
         """Ignore it."""
 
     def unapplied(self, entries: int) -> None:
+        """Ignore it."""
+
+    def dropped(self, rows: int) -> None:
         """Ignore it."""
 
 
@@ -98,6 +107,7 @@ class Writer:
         journal: Where entries come from; read and trimmed here alone.
         open_store: Opens the store; raises StoreError where that fails.
         metrics: What counts.
+        retention: What drops rows, and when; None for never.
         read_bytes: Payload taken at a time.
         linger_seconds: Seconds that few entries are waited on for more.
         idle_seconds: Seconds between two looks at an empty journal.
@@ -117,6 +127,7 @@ class Writer:
         open_store: Callable[[], Store],
         *,
         metrics: WriterMetrics = _NULL_METRICS,
+        retention: Retention | None = None,
         read_bytes: int = READ_BYTES,
         linger_seconds: float = LINGER_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
@@ -130,6 +141,7 @@ class Writer:
         self._journal = journal
         self._open_store = open_store
         self._metrics = metrics
+        self._retention = retention or Retention(0)
         self._read_bytes = read_bytes
         self._linger_seconds = linger_seconds
         self._idle_seconds = idle_seconds
@@ -137,6 +149,9 @@ class Writer:
         self._position = 0
         self._trimmed = 0
         self._stopping = threading.Event()
+        # Set whenever there is a reason not to wait.
+        self._woken = threading.Event()
+        self._orders = Orders()
         self._thread = threading.Thread(target=self.run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -146,6 +161,7 @@ class Writer:
     def stop(self) -> None:
         """Apply what is there, for 2 s at most, end the loop and close the store. Blocks; may be called twice."""
         self._stopping.set()
+        self._woken.set()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -173,6 +189,21 @@ class Writer:
         self.store()
         return self._position
 
+    def erase(self, environment: str, identity_identifier: str) -> int:
+        """
+        Erase what was recorded of an identity, and what the journal holds of it; return how many rows of the store that were.
+
+        Blocks until it is done, for any thread but the loop's. What is recorded after the call may be erased or not.
+
+        Raises:
+            StoreError: The store is not open, fails, or the writer stops. It may have been erased in part; order it again.
+            FlagledgerError: The journal fails. As above.
+        """
+        self.store()
+        answer = self._orders.give(environment, identity_identifier, self._journal.last_position())
+        self._woken.set()
+        return answer.result()
+
     def run(self) -> None:
         """Run the loop in the calling thread until `stop`; `start` runs it in its own."""
         # Arrow's own allocator keeps what a large batch took, and has new pages zeroed again and again on the way.
@@ -184,7 +215,7 @@ class Writer:
                 had_moved, moved = moved, self._step()
             except Exception as error:  # noqa: BLE001  # the loop outlives whatever an attempt runs into
                 self._failed(error, backoff)
-                self._stopping.wait(backoff)
+                self._pause(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
                 continue
             backoff = FIRST_BACKOFF_SECONDS
@@ -192,21 +223,35 @@ class Writer:
             if not moved:
                 if had_moved:
                     _give_back_memory()
-                self._stopping.wait(self._idle_seconds)
+                self._pause(self._idle_seconds)
         self._finish()
 
+    def _pause(self, seconds: float) -> bool:
+        """Wait; return whether there was a reason to wait no longer."""
+        if self._stopping.is_set():
+            return True
+        woken = self._woken.wait(seconds)
+        # Before what it was set for is looked at, so that nothing is missed.
+        self._woken.clear()
+        return woken
+
     def _step(self) -> bool:
-        """Apply one helping of entries; return whether there was any."""
+        """Apply one helping of entries, and do what else is due; return whether there is more to do."""
         store = self._store or self._open()
         position = store.position(self._journal.identity)
         entries = self._read(position)
         if entries:
             self._apply(store, entries)
+        self._orders.carry_out(store, self._journal)
         store.maintain()
         self._trim(store)
         self._position = store.position(self._journal.identity)
         self._metrics.unapplied(max(self._journal.last_position() - self._position, 0))
-        return bool(entries)
+        # What is old is not what a stop waits for.
+        dropped = 0 if self._stopping.is_set() else self._retention.drop(store)
+        if dropped:
+            self._metrics.dropped(dropped)
+        return bool(entries or dropped)
 
     def _open(self) -> Store:
         store = self._open_store()
@@ -234,7 +279,8 @@ class Writer:
         if (
             entries
             and sum(len(entry.payload) for entry in entries) < SMALL_BYTES
-            and not self._stopping.wait(self._linger_seconds)
+            and not self._orders.waiting()
+            and not self._pause(self._linger_seconds)
         ):
             entries = self._journal.read(after, self._read_bytes)
         return entries
@@ -278,6 +324,7 @@ class Writer:
             self.refused = error
         else:
             self.refused = None
+        self._orders.refuse(error)
         # Last: whoever sees that an attempt has failed may ask at once what was wrong.
         self.failures += 1
         if self.refused is not None:
@@ -301,6 +348,7 @@ class Writer:
                 self._trim(self._store)
         except Exception as error:  # noqa: BLE001  # what was not applied stays in the journal
             self._failed(error, 0)
+        self._orders.close()
         self._close_store()
 
     def _close_store(self) -> None:

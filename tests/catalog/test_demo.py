@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from flagledger.catalog.base import Token
 from flagledger.catalog.demo import DEMO_FEATURES, DemoKeys, ensure_demo, ensure_read_token
 from flagledger.catalog.document import CatalogError
 from flagledger.catalog.file import FileCatalog, read_document
@@ -96,14 +97,17 @@ def test_the_file_says_how_to_add_a_feature(tmp_path: Path) -> None:
     assert read_document(file).environments["demo"].features == {*DEMO_FEATURES, "my_feature"}
 
 
-def test_the_example_of_a_token_can_be_uncommented(tmp_path: Path) -> None:
-    """The commented table is valid once its marks are gone and its token is somebody's own."""
+def test_the_examples_of_tokens_can_be_uncommented(tmp_path: Path) -> None:
+    """The commented tables are valid once their marks are gone: a token that reads one environment, one that erases."""
     file = ensure_demo(tmp_path).file
-    head, mark, table = file.read_text().partition("# [[tokens]]")
-    table = (mark + table).replace("# ", "").replace("at least twenty random characters", "tttttttttttttttttttttt")
-    file.write_text(head + table)
+    assert read_document(file).tokens == {}
 
-    assert list(read_document(file).tokens) == ["tttttttttttttttttttttt"]
+    file.write_text(re.sub(r"^# (?=\[\[|\w+ = )", "", file.read_text(), flags=re.MULTILINE))
+
+    assert list(read_document(file).tokens.values()) == [
+        Token(role="read", environments=frozenset({"demo"})),
+        Token(role="admin"),
+    ]
 
 
 def test_keys_of_an_edited_file_are_those_that_count(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def status_of(error: Exception) -> status_pb2.Status:
 async def fronts() -> AsyncIterator[Fronts]:
     """Return both fronts, listening on loopback."""
     journal = MemoryJournal()
-    servicer = Seen(MemoryCatalog(), journal, Limits(), clock=lambda: NOW)
+    catalog = MemoryCatalog()
+    servicer = Seen(catalog, journal, Limits(), clock=lambda: NOW)
     in_flight = InFlight(max_bytes=256 * 1024, max_calls=8)
     ready = {"journal writable": True}
     readiness = Readiness({"journal writable": lambda: ready["journal writable"]})
@@ -106,6 +107,7 @@ async def fronts() -> AsyncIterator[Fronts]:
     server = grpc_front.Server(
         [(SERVICE, servicer)],
         in_flight=in_flight,
+        asking=in_flight,
         to_status=status_of,
         metrics=counted,
         max_message_bytes=MAX_BODY_BYTES,
@@ -117,9 +119,11 @@ async def fronts() -> AsyncIterator[Fronts]:
         max_body_bytes=MAX_BODY_BYTES,
         max_evaluations=10_000,
         in_flight=in_flight,
+        asking=in_flight,
         to_status=status_of,
         readiness=readiness,
         exposition=lambda: (b"# nothing\n", "text/plain"),
+        token=catalog.token,
         metrics=counted,
     )
     web = http.server(app, drain_seconds=1, refused=counted.refused_by_http)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -11,7 +13,8 @@ from flagledger.errors import FlagledgerError, Reason
 from flagledger.front import grpc as grpc_front
 from flagledger.front.limits import InFlight
 from flagledger.v1 import evaluation_pb2, evaluation_service_pb2, evaluation_service_pb2_grpc, query_service_pb2
-from front.conftest import MAX_BODY_BYTES, SERVICE, Fronts, status_of
+from front.conftest import MAX_BODY_BYTES, SERVICE, Counted, Fronts, status_of
+from google.api import httpbody_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -41,6 +44,92 @@ class Unasked:
         return self.authenticate
 
 
+class Exporter(Unasked):
+    """A servicer that exports what the test says."""
+
+    def __init__(self) -> None:
+        self.then: Callable[[Any], Awaitable[None]] = self.authenticate
+        self.pieces = [b"a", b"b"]
+        self.request: Any = None
+        self.sent = 0
+        self.held: list[tuple[int, int]] = []
+        self.in_flight = InFlight(max_bytes=256 * 1024, max_calls=2)
+
+    async def authenticate(self, context: Any) -> None:
+        """Let in who says please."""
+        if ("authorization", "please") not in tuple(context.invocation_metadata()):
+            raise FlagledgerError(Reason.TOKEN_INVALID, "Who are you?")
+
+    async def ExportEvaluations(self, request: Any, context: Any) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """Send the pieces, and do what the test says then."""
+        self.request = request
+        try:
+            for piece in self.pieces:
+                self.held.append((self.in_flight.calls, self.in_flight.bytes))
+                self.sent += 1
+                yield httpbody_pb2.HttpBody(data=piece)
+            await self.then(context)
+        finally:
+            # What it holds must be counted for as long as it closes.
+            await asyncio.sleep(0)
+            self.held.append((self.in_flight.calls, self.in_flight.bytes))
+
+
+@dataclass
+class Exporting:
+    """A server of exports, and what it counted."""
+
+    servicer: Exporter
+    counted: Counted
+    channel: grpc.aio.Channel
+
+    def start(
+        self, request: query_service_pb2.ExportEvaluationsRequest | bytes = b"", authorization: str = "please"
+    ) -> grpc.aio.UnaryStreamCall[Any, bytes]:
+        """Ask for an export."""
+        raw = request if isinstance(request, bytes) else request.SerializeToString()
+        path = "/flagledger.v1.QueryService/ExportEvaluations"
+        return self.channel.unary_stream(path)(raw, metadata=[("authorization", authorization)])
+
+    async def over(self, code: int) -> bool:
+        """Wait until an export is counted with *code*, and nothing is held any more."""
+        call = ("grpc", "flagledger.v1.QueryService.ExportEvaluations", code)
+        in_flight = self.servicer.in_flight
+        return await settled(lambda: [call] == self.counted.calls and (in_flight.calls, in_flight.bytes) == (0, 0))
+
+
+@pytest.fixture
+async def exporting() -> AsyncIterator[Exporting]:
+    """Yield a server of exports."""
+    servicer = Exporter()
+    counted = Counted()
+    server = grpc_front.Server(
+        [(query_service_pb2.DESCRIPTOR.services_by_name["QueryService"], servicer)],
+        in_flight=InFlight(max_bytes=0, max_calls=0),
+        asking=servicer.in_flight,
+        to_status=status_of,
+        metrics=counted,
+        max_message_bytes=MAX_BODY_BYTES,
+    )
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Exporting(servicer, counted, channel)
+    await server.stop(0)
+
+
+async def stream_refusal(
+    call: grpc.aio.UnaryStreamCall[Any, bytes],
+) -> tuple[list[bytes], grpc.StatusCode, status_pb2.Status | None]:
+    """Return what came before a stream failed, the code and the rich status."""
+    found: list[bytes] = []
+    try:
+        async for raw in call:
+            found.append(httpbody_pb2.HttpBody.FromString(raw).data)  # noqa: PERF401 - what came until it failed counts
+    except grpc.aio.AioRpcError as error:
+        return found, error.code(), rpc_status.from_call(error)
+    raise AssertionError("The stream did not fail.")
+
+
 async def settled(holds: Callable[[], bool]) -> bool:
     """Wait until it holds; an answer arrives before the server has put everything away."""
     for _ in range(400):
@@ -59,6 +148,7 @@ async def serving(
     server = grpc_front.Server(
         [(SERVICE, fronts.servicer)],
         in_flight=in_flight,
+        asking=InFlight(max_bytes=1, max_calls=1),
         to_status=status_of,
         metrics=fronts.counted,
         max_message_bytes=MAX_BODY_BYTES,
@@ -264,6 +354,162 @@ async def test_held_until_closed(fronts: Fronts, monkeypatch: pytest.MonkeyPatch
     assert (0, 0) == (fronts.in_flight.bytes, fronts.in_flight.streams)
 
 
+@pytest.mark.parametrize("pieces", [[], [b"a", b"b"]])
+async def test_server_stream(exporting: Exporting, pieces: list[bytes]) -> None:
+    """An rpc that answers with a stream gets its request, and its messages arrive in order; it is counted at its end."""
+    exporting.servicer.pieces = pieces
+    request = query_service_pb2.ExportEvaluationsRequest(format="csv")
+    found = [httpbody_pb2.HttpBody.FromString(raw).data async for raw in exporting.start(request)]
+
+    assert (pieces, request) == (found, exporting.servicer.request)
+    assert await exporting.over(0)
+
+
+async def test_server_stream_holds(exporting: Exporting) -> None:
+    """A stream that answers counts as one call, with the bytes of its request, until it is closed."""
+    request = query_service_pb2.ExportEvaluationsRequest(format="csv")
+    async for _ in exporting.start(request):
+        pass
+
+    assert [(1, request.ByteSize())] * 3 == exporting.servicer.held
+    assert await exporting.over(0)
+
+
+async def test_server_stream_key_first(exporting: Exporting) -> None:
+    """Without a token nothing is said of the request, malformed or not, and nothing is run."""
+    answers = [await stream_refusal(exporting.start(raw, "now")) for raw in (b"\xff\xff\xff", b"")]
+
+    assert ([], grpc.StatusCode.UNAUTHENTICATED) == answers[0][:2]
+    assert answers[0] == answers[1]
+    assert (None, []) == (exporting.servicer.request, exporting.counted.refusals)
+
+
+async def test_server_stream_malformed(exporting: Exporting) -> None:
+    """A request that is no protobuf answers INVALID_ARGUMENT with a status, and is counted as the front's own refusal."""
+    found, code, status = await stream_refusal(exporting.start(b"\xff\xff\xff"))
+
+    assert ([], grpc.StatusCode.INVALID_ARGUMENT) == (found, code)
+    assert "MALFORMED" == detail(status, error_details_pb2.ErrorInfo).reason
+    assert ["MALFORMED"] == exporting.counted.refusals
+    assert await exporting.over(3)
+
+
+@pytest.mark.parametrize("pieces", [[], [b"a", b"b"]])
+async def test_server_stream_fails(exporting: Exporting, pieces: list[bytes]) -> None:
+    """A stream that fails, at once or in its middle, ends with the status of the failure, behind what came before."""
+
+    async def fail(context: object) -> None:
+        raise FlagledgerError(Reason.STORE_UNAVAILABLE, "Wait.")
+
+    exporting.servicer.pieces = pieces
+    exporting.servicer.then = fail
+    found, code, status = await stream_refusal(exporting.start())
+
+    assert (pieces, grpc.StatusCode.UNAVAILABLE) == (found, code)
+    assert "STORE_UNAVAILABLE" == detail(status, error_details_pb2.ErrorInfo).reason
+    assert [] == exporting.counted.refusals
+    assert await exporting.over(14)
+
+
+async def test_server_stream_unforeseen(exporting: Exporting) -> None:
+    """A failure that nobody foresaw tells the caller nothing of itself."""
+
+    async def fail(context: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    exporting.servicer.then = fail
+    _, code, status = await stream_refusal(exporting.start())
+
+    assert grpc.StatusCode.INTERNAL is code
+    assert "secret" not in str(status)
+    assert await exporting.over(13)
+
+
+async def test_server_stream_abandoned(exporting: Exporting) -> None:
+    """A stream whose client goes while it waits is closed, and counted as cancelled."""
+
+    async def wait(context: object) -> None:
+        await asyncio.sleep(60)
+
+    exporting.servicer.then = wait
+    call = exporting.start()
+    await call.read()
+    call.cancel()
+
+    assert await exporting.over(1)
+
+
+async def test_server_stream_slow_reader(exporting: Exporting, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that does not read holds the stream up; when it goes, the stream is closed, and nothing is logged."""
+    exporting.servicer.pieces = [bytes(1 << 20)] * 200
+    call = exporting.start()
+    await call.read()
+    before = -1
+    # What fits into the windows of the connection is on its way; then nothing moves.
+    while exporting.servicer.sent != before:
+        before = exporting.servicer.sent
+        await asyncio.sleep(0.3)
+    call.cancel()
+
+    assert await exporting.over(1)
+    assert 0 < exporting.servicer.sent < 100
+    assert ((1, 0), []) == (exporting.servicer.held[-1], caplog.records)
+
+
+async def test_server_stream_idle_reader(exporting: Exporting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reads nothing for a while holds nothing any more, and is told so once it reads again."""
+    monkeypatch.setattr(grpc_front, "READER_SECONDS", 0.3)
+    exporting.servicer.pieces = [bytes(1 << 20)] * 200
+    call = exporting.start()
+
+    assert await exporting.over(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+    _, code, _ = await stream_refusal(call)
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is code
+
+
+async def test_server_stream_abandoned_in_haste(exporting: Exporting, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream whose client goes while it writes is closed before its place is given back, and nothing is logged."""
+    exporting.servicer.pieces = [bytes(100_000)] * 100_000
+    call = exporting.start()
+    for _ in range(5):
+        await call.read()
+    call.cancel()
+
+    assert await exporting.over(1)
+    assert ((1, 0), []) == (exporting.servicer.held[-1], caplog.records)
+
+
+async def test_server_stream_that_cannot_be_written(exporting: Exporting) -> None:
+    """A message that gRPC cannot send any more ends the call as the cancellation that it is the first sign of."""
+
+    class Gone(CallContext):
+        async def write(self, raw: bytes) -> None:
+            raise grpc.aio.InternalError("Failed.")
+
+    servicer = exporting.servicer
+    service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
+    front = grpc_front.handlers(
+        service, servicer, in_flight=servicer.in_flight, to_status=status_of, metrics=exporting.counted
+    )
+    details = SimpleNamespace(method=f"/{service.full_name}/ExportEvaluations", invocation_metadata=())
+    with pytest.raises(asyncio.CancelledError):
+        await front.service(details).unary_stream(b"", Gone(("authorization", "please")))
+
+    assert await exporting.over(1)
+    assert [(1, 0)] * 2 == servicer.held
+
+
+async def test_server_streams_are_calls(exporting: Exporting) -> None:
+    """Past the limit of calls a stream is refused with a delay, and counted."""
+    for _ in range(2):
+        exporting.servicer.in_flight.enter()
+    found, code, status = await stream_refusal(exporting.start())
+
+    assert ([], grpc.StatusCode.RESOURCE_EXHAUSTED) == (found, code)
+    assert detail(status, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
+    assert (["CALLS_IN_FLIGHT"], 2) == (exporting.counted.refusals, exporting.servicer.in_flight.calls)
+
+
 async def test_idle_streams(fronts: Fronts) -> None:
     """Streams on which nothing happens take no call's place; past a bound of their own they are refused, and counted."""
     streams = [fronts.stub.StreamEvaluations(metadata=METADATA) for _ in range(16)]
@@ -354,6 +600,7 @@ async def test_health_of_queries(fronts: Fronts) -> None:
     server = grpc_front.Server(
         [(SERVICE, fronts.servicer), (query_service_pb2.DESCRIPTOR.services_by_name["QueryService"], Unasked())],
         in_flight=fronts.in_flight,
+        asking=InFlight(max_bytes=1, max_calls=1),
         to_status=status_of,
         metrics=fronts.counted,
         max_message_bytes=MAX_BODY_BYTES,

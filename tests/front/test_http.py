@@ -279,6 +279,17 @@ async def test_preflight(fronts: Fronts) -> None:
     assert "access-control-allow-credentials" not in answer.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_no_answer_to_credentials(fronts: Fronts, method: str) -> None:
+    """What a page of another origin sends with a cookie, its browser does not let it read: no answer permits credentials."""
+    headers = {"Origin": "https://shop.example", "Cookie": "flagledger-token=t", "Access-Control-Request-Method": "GET"}
+
+    answer = await request(fronts.http, method, PATH, b"{}", headers)
+
+    assert "access-control-allow-origin" in answer.headers
+    assert "access-control-allow-credentials" not in answer.headers
+
+
 async def test_pages(fronts: Fronts) -> None:
     """The pages for people and for whoever runs it answer, and `/readyz` follows what is ready."""
     statuses = [(await request(fronts.http, "GET", page)).status for page in ("/", "/healthz", "/readyz", "/metrics")]
@@ -320,10 +331,26 @@ async def test_pages_are_no_api(fronts: Fronts, page: str) -> None:
     assert (405, False) == (preflight.status, "access-control-allow-origin" in preflight.headers)
 
 
-async def test_index_is_inert(fronts: Fronts) -> None:
-    """The front page loads nothing from anywhere."""
+async def test_dashboard(fronts: Fronts) -> None:
+    """The dashboard is at `/`, with its files beside it; a path below them that is none is answered as any other."""
     page = await request(fronts.http, "GET", "/")
+    script = await request(fronts.http, "GET", "/dashboard/app.js")
+    known = await request(fronts.http, "GET", "/dashboard/app.js", None, {"If-None-Match": script.headers["etag"]})
+    nothing = await request(fronts.http, "GET", "/dashboard/nothing.js")
 
+    assert b"dashboard/app.js" in page.body
+    assert (200, 304, 404) == (script.status, known.status, nothing.status)
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert b"<script" not in page.body
-    assert b"evaluations" in page.body
+    assert "unsafe" not in page.headers["content-security-policy"]
+
+
+async def test_session(fronts: Fronts) -> None:
+    """A session begins with a token that reads, and takes no other method than those that begin and end it."""
+    link = await request(fronts.http, "GET", "/?token=unknown")
+    form = await request(fronts.http, "POST", "/session", b"token=unknown")
+    ended = await request(fronts.http, "DELETE", "/session")
+    refused = await request(fronts.http, "GET", "/session")
+
+    assert [401, 401, 204, 405] == [answer.status for answer in (link, form, ended, refused)]
+    assert "POST, DELETE" == refused.headers["allow"]
+    assert ["HTTP_405"] == fronts.counted.refusals

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from flagledger.journal.base import Outcome
+from flagledger.journal.base import Outcome, Waiting
 from flagledger.journal.sqlite import SqliteJournal
 from journal.appender import payload_of
 from journal.processes import Appender
@@ -209,4 +209,21 @@ async def test_lets_no_more_wait_than_its_queue_holds(tmp_path: Path) -> None:
 
     assert sum(not answer.duplicate for answer in answers) == 9000
     assert journal.lag().entries == 9000
+    journal.close()
+
+
+async def test_says_what_waits_behind_a_position(tmp_path: Path) -> None:
+    """Entries behind a position, trimmed or not before it, are counted, and the oldest of them has its age."""
+    now = 1_000.0
+    journal = open_it(tmp_path / "journal.db", clock=lambda: now)
+    assert Waiting(entries=0, oldest_age=0.0) == journal.waiting(0)
+    for _ in range(5):
+        await journal.append("env", "", b"d" * 16, OUTCOME, b"x")
+        now += 10.0
+
+    assert Waiting(entries=5, oldest_age=50.0) == journal.waiting(0)
+    assert Waiting(entries=2, oldest_age=20.0) == journal.waiting(3)
+    journal.trim(4)
+    assert Waiting(entries=1, oldest_age=10.0) == journal.waiting(4)
+    assert Waiting(entries=0, oldest_age=0.0) == journal.waiting(5)
     journal.close()

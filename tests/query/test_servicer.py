@@ -8,17 +8,17 @@ from typing import Any
 
 import grpc
 import pytest
-from flagledger.catalog.base import Environment, Grant, Token
+from flagledger.catalog.base import Environment
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.front import grpc as grpc_front
 from flagledger.front.forward import ForwardedError, Forwarder
 from flagledger.front.limits import InFlight
 from flagledger.internal.v1.journal_pb2 import JournalRecord
 from flagledger.query.servicer import QueryServicer
-from flagledger.store import duckdb_queries
-from flagledger.store.base import Store, StoreError
+from flagledger.store.base import Interrupt, Store, StoreError
 from flagledger.store.columns import to_columns
 from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.questions import Features
 from flagledger.v1 import query_service_pb2
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from flagledger.v1.query_service_pb2 import (
@@ -28,58 +28,25 @@ from flagledger.v1.query_service_pb2 import (
     ListEvaluationsResponse,
     ListFeaturesRequest,
     RecordedEvaluation,
+    SdkUse,
 )
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.querying import (
+    PRODUCTION,
+    READER,
+    STAGING,
+    Call,
+    FakeStore,
+    TableCatalog,
+    call_of,
+    refusal,
+    time_of,
+)
 from support.records import START, add_evaluation, entries_of, json_values, record_of, texts, value_of
-
-PRODUCTION = Environment(name="production", features=frozenset({"checkout", "never_asked"}))
-STAGING = Environment(name="staging", features=None)
-TOKENS = {
-    "reader": Token(role="read"),
-    "admin": Token(role="admin"),
-    "writer": Token(role="write"),
-    "staging": Token(role="read", environments=frozenset({"staging"})),
-}
-
-
-class TableCatalog:
-    """A catalog of what the tests need."""
-
-    def __init__(self, *environments: Environment) -> None:
-        self._environments = {environment.name: environment for environment in environments}
-
-    async def lookup(self, key: str, *, fresh: bool = False) -> Grant | None:
-        """Permit anything."""
-        return Grant(environment=PRODUCTION, is_server=False)
-
-    async def environments(self) -> dict[str, Environment]:
-        """Return those of the table."""
-        return self._environments
-
-    async def token(self, token: str) -> Token | None:
-        """Return that of the table."""
-        return TOKENS.get(token)
-
-    def ready(self) -> bool:
-        """Return that it is."""
-        return True
-
-
-class Call:
-    """A call's context: its metadata."""
-
-    def __init__(self, *metadata: tuple[str, str | bytes]) -> None:
-        self._metadata = metadata
-
-    def invocation_metadata(self) -> Any:
-        """Return what the call was made with."""
-        return self._metadata
-
-
-READER = Call(("authorization", "Bearer reader"))
 
 
 @pytest.fixture
@@ -92,14 +59,26 @@ def store(tmp_path: Path) -> Iterator[DuckDBStore]:
 
 Serve = Callable[..., QueryServicer]
 
+RPCS = [method.name for method in query_service_pb2.DESCRIPTOR.services_by_name["QueryService"].methods]
+READING = [rpc for rpc in RPCS if rpc not in {"ListEnvironments", "DeleteIdentity"}]
+REQUESTS: dict[str, type[Message]] = {rpc: getattr(query_service_pb2, f"{rpc}Request") for rpc in RPCS}
+
+
+async def answer_of(servicer: QueryServicer, rpc: str, request: Any, context: Any = READER) -> Any:
+    """Return what *rpc* answers, pieces as a list."""
+    answer = getattr(servicer, rpc)(request, context)
+    return [piece async for piece in answer] if rpc == "ExportEvaluations" else await answer
+
 
 @pytest.fixture
 def serve(store: DuckDBStore) -> Iterator[Serve]:
     """Make servicers over the store, with the environments named."""
     servicers: list[QueryServicer] = []
 
-    def serve_(*environments: Environment, provider: Callable[[], Store] = lambda: store) -> QueryServicer:
-        servicers.append(QueryServicer(TableCatalog(*environments or (PRODUCTION, STAGING)), provider))
+    def serve_(
+        *environments: Environment, provider: Callable[[], Any] = lambda: store, **options: Any
+    ) -> QueryServicer:
+        servicers.append(QueryServicer(TableCatalog(*environments or (PRODUCTION, STAGING)), provider, **options))
         return servicers[-1]
 
     yield serve_
@@ -111,20 +90,6 @@ def put(store: Store, *records: JournalRecord) -> None:
     """Apply *records* as the next entries."""
     first = store.position("journal") + 1
     store.apply("journal", first, first + len(records) - 1, *to_columns(entries_of(records, first)))
-
-
-def time_of(microseconds: int) -> timestamp_pb2.Timestamp:
-    """Return *microseconds* since the epoch as a message."""
-    time = timestamp_pb2.Timestamp()
-    time.FromMicroseconds(microseconds)
-    return time
-
-
-async def refusal(call: Any) -> tuple[Reason, list[str]]:
-    """Return the reason that *call* was refused for, and the fields that it named."""
-    with pytest.raises(FlagledgerError) as caught:
-        await call
-    return caught.value.reason, [violation.field for violation in caught.value.violations]
 
 
 @pytest.mark.parametrize(
@@ -143,12 +108,10 @@ async def refusal(call: Any) -> tuple[Reason, list[str]]:
 async def test_reading_needs_a_token(serve: Serve, context: Call) -> None:
     """Without one token that is known every call is refused before anything else is looked at."""
     servicer = serve()
-    for call in (
-        servicer.authenticate(context),
-        servicer.ListFeatures(ListFeaturesRequest(environment="nowhere"), context),
-        servicer.ListEvaluations(ListEvaluationsRequest(page_size=-1), context),
-    ):
-        assert (Reason.TOKEN_INVALID, []) == await refusal(call)
+    assert (Reason.TOKEN_INVALID, []) == await refusal(servicer.authenticate(context))
+    for rpc in RPCS:
+        request = REQUESTS[rpc]() if rpc == "ListEnvironments" else REQUESTS[rpc](environment="nowhere")
+        assert (Reason.TOKEN_INVALID, []) == await refusal(answer_of(servicer, rpc, request, context))
 
 
 @pytest.mark.parametrize("value", ["Bearer reader", "bearer reader", "BEARER  reader ", "Bearer admin"])
@@ -159,20 +122,19 @@ async def test_a_token_reads(serve: Serve, value: str) -> None:
     assert ListEvaluationsResponse() == answer
 
 
-@pytest.mark.parametrize("rpc", ["ListFeatures", "ListEvaluations"])
+@pytest.mark.parametrize("rpc", READING)
 async def test_who_may_read_what(serve: Serve, rpc: str) -> None:
     """A role or an environment that the token lacks is told from an environment that does not exist."""
-    call = getattr(serve(), rpc)
-    request = {"ListFeatures": ListFeaturesRequest, "ListEvaluations": ListEvaluationsRequest}[rpc]
-    staging = Call(("authorization", "Bearer staging"))
+    servicer = serve(provider=FakeStore)
 
-    assert (
-        Reason.TOKEN_LACKS
-        == (await refusal(call(request(environment="staging"), Call(("authorization", "Bearer writer")))))[0]
-    )
-    assert Reason.TOKEN_LACKS == (await refusal(call(request(environment="production"), staging)))[0]
-    assert Reason.ENVIRONMENT_UNKNOWN == (await refusal(call(request(environment="Staging"), READER)))[0]
-    assert await call(request(environment="staging"), staging) is not None
+    async def ask(environment: str, token: str) -> Any:
+        return await answer_of(servicer, rpc, REQUESTS[rpc](environment=environment), call_of(token))
+
+    assert Reason.TOKEN_LACKS == (await refusal(ask("staging", "writer")))[0]
+    assert Reason.TOKEN_LACKS == (await refusal(ask("production", "staging")))[0]
+    assert Reason.ENVIRONMENT_UNKNOWN == (await refusal(ask("Staging", "reader")))[0]
+    assert await ask("staging", "staging") is not None
+    assert await ask("production", "admin") is not None
 
 
 async def test_the_only_environment_need_not_be_named(serve: Serve, store: DuckDBStore) -> None:
@@ -185,8 +147,8 @@ async def test_the_only_environment_need_not_be_named(serve: Serve, store: DuckD
 
     assert 1 == len(answer.evaluations)
     expected = (Reason.QUERY_INVALID, ["environment"])
-    assert expected == await refusal(serve().ListEvaluations(ListEvaluationsRequest(), READER))
-    assert expected == await refusal(serve().ListFeatures(ListFeaturesRequest(), READER))
+    for rpc in READING:
+        assert expected == await refusal(answer_of(serve(), rpc, REQUESTS[rpc]()))
     nobody = QueryServicer(TableCatalog(), lambda: store)
     assert expected == await refusal(nobody.ListFeatures(ListFeaturesRequest(), READER))
     nobody.close()
@@ -357,6 +319,14 @@ async def test_page_sizes(serve: Serve, store: DuckDBStore) -> None:
         {"start_time": time_of(1)},
         {"end_time": time_of(START * 2)},
         {"environment": "staging"},
+        {"value": "1"},
+        {"variant": "v"},
+        {"reason": "r"},
+        {"enabled": False},
+        {"trait_key": "k"},
+        {"sdk_name": "n"},
+        {"sdk_version": "1"},
+        {"origin": ORIGIN_SERVER},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -417,10 +387,13 @@ async def test_features_are_those_evaluated_and_those_listed(serve: Serve, store
             in_catalog=True,
             evaluation_count=6,
             enabled_count=5,
+            enabled_known_count=6,
             identity_count=2,
             first_evaluation_time=time_of(START),
             last_evaluation_time=time_of(START + 1),
+            last_seen_time=time_of(START + 1),
             last_value=value_of("x"),
+            sdks=[SdkUse(evaluation_count=6, last_time=time_of(START + 1))],
         ),
         FeatureSummary(
             feature_name="gone",
@@ -428,7 +401,9 @@ async def test_features_are_those_evaluated_and_those_listed(serve: Serve, store
             evaluation_count=1,
             first_evaluation_time=time_of(START + 50),
             last_evaluation_time=time_of(START + 50),
+            last_seen_time=time_of(START + 50),
             last_value=value_of(None),
+            sdks=[SdkUse(evaluation_count=1, last_time=time_of(START + 50))],
         ),
         FeatureSummary(feature_name="never_asked", in_catalog=True),
     ] == list(answer.features)
@@ -455,12 +430,9 @@ async def test_a_store_that_is_not_there_is_a_clear_answer(serve: Serve) -> None
         raise StoreError("/secret/path cannot be read")
 
     servicer = serve(provider=provider)
-    for call in (
-        servicer.ListFeatures(ListFeaturesRequest(environment="production"), READER),
-        servicer.ListEvaluations(ListEvaluationsRequest(environment="production"), READER),
-    ):
+    for rpc in READING:
         with pytest.raises(FlagledgerError) as caught:
-            await call
+            await answer_of(servicer, rpc, REQUESTS[rpc](environment="production"))
 
         assert Reason.STORE_UNAVAILABLE == caught.value.reason
         assert caught.value.retry_after is not None
@@ -553,16 +525,31 @@ async def test_last_values_have_a_limit(serve: Serve, store: DuckDBStore, plain:
     assert [True] * fitting + [False] * (40 - fitting) == kept
 
 
-SLOW = """
-    SELECT 'a', count(*), 0, 0, 0, 0, NULL, 0 FROM range(1000000) a, range(1000000) b
-    WHERE hash(a.range + b.range) = 0 AND $environment <> '' AND $start IS NULL AND $end IS NULL
-"""
+class SlowStore(DuckDBStore):
+    """A store that takes hours over the question for features."""
+
+    def list_features(
+        self,
+        environment: str,
+        start: int | None,
+        end: int | None,
+        interrupt: Interrupt | None = None,
+        feature_name: str | None = None,
+    ) -> Features:
+        """Answer some day."""
+        with self._reading(interrupt) as connection:
+            connection.execute(
+                "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE hash(a.range + b.range) = 0"
+            ).fetchall()
+        raise AssertionError("hours have passed")
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the question for features take hours."""
-    monkeypatch.setattr(duckdb_queries, "_FEATURES", SLOW)
+def slow(tmp_path: Path) -> Iterator[SlowStore]:
+    """Return an empty store that is slow."""
+    store = SlowStore(tmp_path / "slow")
+    yield store
+    store.close()
 
 
 async def free_again(servicer: QueryServicer) -> bool:
@@ -572,24 +559,22 @@ async def free_again(servicer: QueryServicer) -> bool:
     return True
 
 
-@pytest.mark.usefixtures("slow")
-async def test_a_question_that_takes_too_long_is_ended(store: DuckDBStore) -> None:
+async def test_a_question_that_takes_too_long_is_ended(slow: SlowStore) -> None:
     """Its caller is told so and what to change, and the thread is there for others."""
-    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1, seconds=0.3)
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: slow, threads=1, seconds=0.3)
 
     with pytest.raises(FlagledgerError, match=r"longer than 0\.3 s") as caught:
         await servicer.ListFeatures(ListFeaturesRequest(), READER)
 
-    assert Reason.STORE_UNAVAILABLE == caught.value.reason
+    assert Reason.QUESTION_TOO_LONG == caught.value.reason
     await asyncio.sleep(0.3)
     assert await free_again(servicer)
     servicer.close()
 
 
-@pytest.mark.usefixtures("slow")
-async def test_a_question_ends_with_its_call(store: DuckDBStore) -> None:
+async def test_a_question_ends_with_its_call(slow: SlowStore) -> None:
     """A call that is cancelled frees the thread that worked for it, and a checkpoint need not wait."""
-    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1)
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: slow, threads=1)
     calls = [asyncio.create_task(servicer.ListFeatures(ListFeaturesRequest(), READER)) for _ in range(3)]
     await asyncio.sleep(0.3)
     for call in calls:
@@ -601,16 +586,15 @@ async def test_a_question_ends_with_its_call(store: DuckDBStore) -> None:
     assert await free_again(servicer)
     record = record_of()
     add_evaluation(record)
-    put(store, record)
+    put(slow, record)
     async with asyncio.timeout(10):
-        await asyncio.to_thread(store.checkpoint)
+        await asyncio.to_thread(slow.checkpoint)
     servicer.close()
 
 
-@pytest.mark.usefixtures("slow")
-async def test_closing_ends_questions(store: DuckDBStore) -> None:
+async def test_closing_ends_questions(slow: SlowStore) -> None:
     """A servicer that is closed does not wait for answers."""
-    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1)
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: slow, threads=1)
     calls = [asyncio.create_task(servicer.ListFeatures(ListFeaturesRequest(), READER)) for _ in range(2)]
     await asyncio.sleep(0.3)
     async with asyncio.timeout(10):
@@ -621,11 +605,10 @@ async def test_closing_ends_questions(store: DuckDBStore) -> None:
     assert isinstance(results[1], asyncio.CancelledError)
 
 
-@pytest.mark.usefixtures("slow")
-async def test_a_deadline_of_the_callers_own_goes_through(store: DuckDBStore, tmp_path: Path) -> None:
+async def test_a_deadline_of_the_callers_own_goes_through(slow: SlowStore, tmp_path: Path) -> None:
     """Through the front, the caller hears DEADLINE_EXCEEDED, and the thread behind it is free again."""
     service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
-    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: store, threads=1)
+    servicer = QueryServicer(TableCatalog(PRODUCTION), lambda: slow, threads=1)
     server = grpc.aio.server()
     in_flight = InFlight(max_bytes=1 << 20, max_calls=10)
     server.add_generic_rpc_handlers(

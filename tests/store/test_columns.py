@@ -53,6 +53,7 @@ def assert_equal_ways(entries: list[Entry]) -> None:
     fast_discards.validate(full=True)
 
 
+@settings(deadline=None)
 @given(st.lists(records(), max_size=4), st.integers(1, 2**46))
 def test_fast_and_plain_agree(drawn: list[JournalRecord], first: int) -> None:
     """The columnar conversion makes the same rows and discards, text by text, as the loop over messages."""
@@ -77,6 +78,7 @@ def test_fast_and_plain_agree_over_many_messages() -> None:
     assert seen >= 10_000
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_json_comes_back(plain: Any) -> None:
     """Whatever JSON an evaluation carries as value, trait or metadata stands in the columns as the same JSON."""
@@ -92,6 +94,7 @@ def test_json_comes_back(plain: Any) -> None:
     assert {"k": plain} == json.loads(row["metadata"])
 
 
+@settings(deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=20))
 def test_numbers_keep_every_bit(drawn: list[float]) -> None:
     """A number comes back with the bits that it was sent with, and integral ones up to 2^53 are written as integers."""
@@ -107,6 +110,7 @@ def test_numbers_keep_every_bit(drawn: list[float]) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(texts, max_size=6), texts)
 def test_traits_keep_order_and_repetition(keys: list[str], value: str) -> None:
     """Traits stand in the order as sent, a key that was sent twice twice."""

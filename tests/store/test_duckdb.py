@@ -16,7 +16,6 @@ from flagledger.store import duckdb as duckdb_module
 from flagledger.store import duckdb_file, duckdb_queries
 from flagledger.store.base import (
     DiskFullError,
-    Filter,
     Interrupt,
     NewerFormatError,
     QuestionEndedError,
@@ -27,6 +26,7 @@ from flagledger.store.base import (
 )
 from flagledger.store.columns import ROWS, to_columns
 from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.questions import Filter
 from support.records import record_of, simple_entry
 
 
@@ -124,7 +124,7 @@ def test_garbage_in_the_log_costs_the_log_at_most(crashed: Path, seed: int) -> N
 
 def flipped(log: bytes) -> bytes:
     """Return *log* with a byte of its first transaction changed."""
-    return log[:900] + bytes([log[900] ^ 0xFF]) + log[901:]
+    return log[:400] + bytes([log[400] ^ 0xFF]) + log[401:]
 
 
 def foreign(path: Path) -> bytes:
@@ -412,7 +412,7 @@ def test_a_long_log_is_not_put_off(tmp_path: Path) -> None:
 def test_a_question_is_ended_while_it_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking for the end ends the statement itself, and the store goes on."""
     hours = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE hash(a.range + b.range) = 0 AND $environment <> ''"
-    monkeypatch.setattr(duckdb_queries, "_FEATURES", f"{hours} AND $start IS NULL AND $end IS NULL")
+    monkeypatch.setattr(duckdb_queries, "_TOTALS", hours)
     store = DuckDBStore(tmp_path / "store.duckdb")
     interrupt, outcome = Interrupt(), []
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from flagledger.store import duckdb_texts
-from flagledger.store.base import Cursor, Filter
 from flagledger.store.columns import ROWS, to_columns
 from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.questions import Cursor, Filter
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -14,6 +14,21 @@ from support.server import RunningServer
 
 EVALUATIONS = "/api/v2/analytics/evaluations"
 FEATURES = "/api/v2/analytics/features"
+ENVIRONMENTS = "/api/v2/analytics/environments"
+
+
+def wait_for_token(server: RunningServer, token: str, *, seconds: float) -> bool:
+    """Return whether *token* is taken for one within *seconds*."""
+    request = urllib.request.Request(f"{server.http_url}{ENVIRONMENTS}", headers={"Authorization": f"Bearer {token}"})
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(request, timeout=30):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            time.sleep(0.1)
+    return False
 
 
 def get(server: RunningServer, path: str, **parameters: object) -> dict[str, Any]:

@@ -89,8 +89,14 @@ def test_session(session: RunningServer) -> None:
 
 
 def squeezed(table: str) -> list[list[str]]:
-    """Return the words of each row: a column's width is the terminal's business, and what follows names the moment."""
-    lines = [line.split() for line in table.splitlines() if not line.startswith("Recorded since")]
+    """
+    Return the words of each row: a column's width is the terminal's business, the moment of receipt is now, and versions
+    of SDKs are those that are installed here.
+    """
+    lines = [
+        re.sub(r"/[0-9][\w.]*", "/…", re.sub(r"(?<=^Recorded since )\S+Z\.$", "….", line)).split()
+        for line in table.splitlines()
+    ]
     return [words for words in lines if words and set(words[0]) != {"─"}]
 
 

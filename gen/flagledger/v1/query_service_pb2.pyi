@@ -6,6 +6,7 @@ What can be asked of the recorded evaluations."""
 from collections import abc as _abc
 from flagledger.v1 import evaluation_pb2 as _evaluation_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -47,6 +48,77 @@ ORIGIN_SERVER: Origin.ValueType  # 2
 Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
 @_typing.final
+class ListEnvironmentsRequest(_message.Message):
+    """Represents a question for the environments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEnvironmentsRequest: _TypeAlias = ListEnvironmentsRequest  # noqa: Y015
+
+@_typing.final
+class ListEnvironmentsResponse(_message.Message):
+    """Represents the environments that a token may read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def environments(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentSummary]:
+        """Environments by ascending name."""
+
+    def __init__(
+        self,
+        *,
+        environments: _abc.Iterable[Global___EnvironmentSummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environments", b"environments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEnvironmentsResponse: _TypeAlias = ListEnvironmentsResponse  # noqa: Y015
+
+@_typing.final
+class EnvironmentSummary(_message.Message):
+    """Represents an environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FEATURE_COUNT_FIELD_NUMBER: _builtins.int
+    TAKES_ANY_FEATURE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the environment."""
+    feature_count: _builtins.int
+    """Features that its catalog lists; 0 where it takes any name."""
+    takes_any_feature: _builtins.bool
+    """Whether it takes features of any name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        feature_count: _builtins.int = ...,
+        takes_any_feature: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_count", b"feature_count", "name", b"name", "takes_any_feature", b"takes_any_feature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentSummary: _TypeAlias = EnvironmentSummary  # noqa: Y015
+
+@_typing.final
 class ListFeaturesRequest(_message.Message):
     """Represents a question for the features of an environment."""
 
@@ -55,8 +127,19 @@ class ListFeaturesRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FEATURE_NAME_FIELD_NUMBER: _builtins.int
     environment: _builtins.str
-    """Name of the environment. MAY be empty where the server has exactly one."""
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
+    page_size: _builtins.int
+    """Features wanted at most; 0 means 1,000, more than 10,000 is taken as 10,000, and a negative number is refused. A page MAY
+    hold fewer. `next_page_token` tells whether there are more.
+    """
+    page_token: _builtins.str
+    """`next_page_token` of the page before; every other field MUST be as it was then, `page_size` apart."""
+    feature_name: _builtins.str
+    """Exact name of a feature: the answer holds that one alone; empty means every feature."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Earliest evaluation_timestamp, inclusive."""
@@ -71,10 +154,13 @@ class ListFeaturesRequest(_message.Message):
         environment: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        feature_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "feature_name", b"feature_name", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,6 +174,9 @@ class ListFeaturesResponse(_message.Message):
 
     FEATURES_FIELD_NUMBER: _builtins.int
     DATA_SINCE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last one."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureSummary]:
         """Features by ascending name: those that were evaluated in the period, and those of the catalog that were not."""
@@ -103,10 +192,11 @@ class ListFeaturesResponse(_message.Message):
         *,
         features: _abc.Iterable[Global___FeatureSummary] | None = ...,
         data_since: _timestamp_pb2.Timestamp | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data_since", b"data_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_since", b"data_since", "features", b"features"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_since", b"data_since", "features", b"features", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,6 +216,11 @@ class FeatureSummary(_message.Message):
     FIRST_EVALUATION_TIME_FIELD_NUMBER: _builtins.int
     LAST_EVALUATION_TIME_FIELD_NUMBER: _builtins.int
     LAST_VALUE_FIELD_NUMBER: _builtins.int
+    ENABLED_KNOWN_COUNT_FIELD_NUMBER: _builtins.int
+    MULTIPLE_VALUE_IDENTITY_COUNT_FIELD_NUMBER: _builtins.int
+    SDKS_FIELD_NUMBER: _builtins.int
+    IDENTITIES_APPROXIMATE_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     feature_name: _builtins.str
     """Name of the feature."""
     in_catalog: _builtins.bool
@@ -135,7 +230,17 @@ class FeatureSummary(_message.Message):
     enabled_count: _builtins.int
     """Evaluations in the period in which the feature was enabled."""
     identity_count: _builtins.int
-    """Distinct identities in the period."""
+    """Distinct identities in the period; see `identities_approximate`."""
+    enabled_known_count: _builtins.int
+    """Evaluations in the period of which it is known whether the feature was enabled. The enabled share is `enabled_count` by
+    this.
+    """
+    multiple_value_identity_count: _builtins.int
+    """Identities that saw more than one value in the period, an absent one counted as a value. Experiments leave them out."""
+    identities_approximate: _builtins.bool
+    """Whether identity_count and multiple_value_identity_count are estimates, out of a sample of the identities: they are where
+    more evaluations are asked about than can be told apart in time. docs/queries.md says how far off they may be.
+    """
     @_builtins.property
     def first_evaluation_time(self) -> _timestamp_pb2.Timestamp:
         """First evaluation in the period."""
@@ -150,6 +255,16 @@ class FeatureSummary(_message.Message):
         the answer take up 2 MiB.
         """
 
+    @_builtins.property
+    def sdks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SdkUse]:
+        """SDKs that evaluated it in the period, the most frequent first; at most 20."""
+
+    @_builtins.property
+    def last_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """Last evaluation before the end of the period that is still kept, whether or not it lies in the period: what to look at before
+        a feature is deleted. Absent where there is none.
+        """
+
     def __init__(
         self,
         *,
@@ -161,14 +276,55 @@ class FeatureSummary(_message.Message):
         first_evaluation_time: _timestamp_pb2.Timestamp | None = ...,
         last_evaluation_time: _timestamp_pb2.Timestamp | None = ...,
         last_value: _struct_pb2.Value | None = ...,
+        enabled_known_count: _builtins.int = ...,
+        multiple_value_identity_count: _builtins.int = ...,
+        sdks: _abc.Iterable[Global___SdkUse] | None = ...,
+        identities_approximate: _builtins.bool = ...,
+        last_seen_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_evaluation_time", b"first_evaluation_time", "last_evaluation_time", b"last_evaluation_time", "last_value", b"last_value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_evaluation_time", b"first_evaluation_time", "last_evaluation_time", b"last_evaluation_time", "last_seen_time", b"last_seen_time", "last_value", b"last_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled_count", b"enabled_count", "evaluation_count", b"evaluation_count", "feature_name", b"feature_name", "first_evaluation_time", b"first_evaluation_time", "identity_count", b"identity_count", "in_catalog", b"in_catalog", "last_evaluation_time", b"last_evaluation_time", "last_value", b"last_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled_count", b"enabled_count", "enabled_known_count", b"enabled_known_count", "evaluation_count", b"evaluation_count", "feature_name", b"feature_name", "first_evaluation_time", b"first_evaluation_time", "identities_approximate", b"identities_approximate", "identity_count", b"identity_count", "in_catalog", b"in_catalog", "last_evaluation_time", b"last_evaluation_time", "last_seen_time", b"last_seen_time", "last_value", b"last_value", "multiple_value_identity_count", b"multiple_value_identity_count", "sdks", b"sdks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FeatureSummary: _TypeAlias = FeatureSummary  # noqa: Y015
+
+@_typing.final
+class SdkUse(_message.Message):
+    """Represents how much one version of an SDK sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SDK_NAME_FIELD_NUMBER: _builtins.int
+    SDK_VERSION_FIELD_NUMBER: _builtins.int
+    EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    sdk_name: _builtins.str
+    """Name of the SDK; empty where it did not say."""
+    sdk_version: _builtins.str
+    """Version of the SDK; empty where it did not say."""
+    evaluation_count: _builtins.int
+    """Evaluations that came from it."""
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """The last of them."""
+
+    def __init__(
+        self,
+        *,
+        sdk_name: _builtins.str = ...,
+        sdk_version: _builtins.str = ...,
+        evaluation_count: _builtins.int = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_count", b"evaluation_count", "last_time", b"last_time", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SdkUse: _TypeAlias = SdkUse  # noqa: Y015
 
 @_typing.final
 class ListEvaluationsRequest(_message.Message):
@@ -184,8 +340,17 @@ class ListEvaluationsRequest(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    TRAIT_KEY_FIELD_NUMBER: _builtins.int
+    TRAIT_VALUE_FIELD_NUMBER: _builtins.int
+    SDK_NAME_FIELD_NUMBER: _builtins.int
+    SDK_VERSION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     environment: _builtins.str
-    """Name of the environment. MAY be empty where the server has exactly one."""
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
     feature_name: _builtins.str
     """Exact name of a feature."""
     identity_identifier: _builtins.str
@@ -198,6 +363,26 @@ class ListEvaluationsRequest(_message.Message):
     """
     page_token: _builtins.str
     """`next_page_token` of the page before; every other field MUST be as it was then, `page_size` apart."""
+    value: _builtins.str
+    """Value that the feature had, as JSON: `true`, `12`, `"on"`, `null`. Text that is no JSON is taken as a string: `on`. At most
+    4,096 bytes.
+    """
+    variant: _builtins.str
+    """OpenFeature variant."""
+    reason: _builtins.str
+    """OpenFeature reason."""
+    enabled: _builtins.bool
+    """Whether the feature was enabled."""
+    trait_key: _builtins.str
+    """Key of a trait that the decision saw. Of a key that was sent twice the first counts."""
+    trait_value: _builtins.str
+    """Value of the trait `trait_key`, as JSON, or text as in `value`; empty means any value."""
+    sdk_name: _builtins.str
+    """Name of the SDK that sent it."""
+    sdk_version: _builtins.str
+    """Version of the SDK that sent it."""
+    origin: Global___Origin.ValueType
+    """Kind of key that it came under; unspecified means either."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Earliest evaluation_timestamp, inclusive."""
@@ -217,12 +402,23 @@ class ListEvaluationsRequest(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        value: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        enabled: _builtins.bool | None = ...,
+        trait_key: _builtins.str = ...,
+        trait_value: _builtins.str = ...,
+        sdk_name: _builtins.str = ...,
+        sdk_version: _builtins.str = ...,
+        origin: Global___Origin.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "feature_name", b"feature_name", "identity_identifier", b"identity_identifier", "page_size", b"page_size", "page_token", b"page_token", "segment_name", b"segment_name", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "end_time", b"end_time", "environment", b"environment", "feature_name", b"feature_name", "identity_identifier", b"identity_identifier", "origin", b"origin", "page_size", b"page_size", "page_token", b"page_token", "reason", b"reason", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version", "segment_name", b"segment_name", "start_time", b"start_time", "trait_key", b"trait_key", "trait_value", b"trait_value", "value", b"value", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
 
 Global___ListEvaluationsRequest: _TypeAlias = ListEvaluationsRequest  # noqa: Y015
 
@@ -362,3 +558,965 @@ class RecordedEvaluation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__identity_identifier) -> _WhichOneofReturnType__identity_identifier | None: ...
 
 Global___RecordedEvaluation: _TypeAlias = RecordedEvaluation  # noqa: Y015
+
+@_typing.final
+class CountEvaluationsRequest(_message.Message):
+    """Represents a question for counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    FEATURE_NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    SEGMENT_NAME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    TRAIT_KEY_FIELD_NUMBER: _builtins.int
+    TRAIT_VALUE_FIELD_NUMBER: _builtins.int
+    SDK_NAME_FIELD_NUMBER: _builtins.int
+    SDK_VERSION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    BUCKET_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    SERIES_LIMIT_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
+    feature_name: _builtins.str
+    """Exact name of a feature."""
+    identity_identifier: _builtins.str
+    """Exact identifier of an identity."""
+    segment_name: _builtins.str
+    """Name of a segment that the identity matched."""
+    value: _builtins.str
+    """Value that the feature had, as JSON: `true`, `12`, `"on"`, `null`. Text that is no JSON is taken as a string: `on`. At most
+    4,096 bytes.
+    """
+    variant: _builtins.str
+    """OpenFeature variant."""
+    reason: _builtins.str
+    """OpenFeature reason."""
+    enabled: _builtins.bool
+    """Whether the feature was enabled."""
+    trait_key: _builtins.str
+    """Key of a trait that the decision saw. Of a key that was sent twice the first counts."""
+    trait_value: _builtins.str
+    """Value of the trait `trait_key`, as JSON, or text as in `value`; empty means any value."""
+    sdk_name: _builtins.str
+    """Name of the SDK that sent it."""
+    sdk_version: _builtins.str
+    """Version of the SDK that sent it."""
+    origin: Global___Origin.ValueType
+    """Kind of key that it came under; unspecified means either."""
+    bucket: _builtins.str
+    """Width of the buckets of time: `minute`, `hour`, `day`, `week` (from Monday) or `month`; empty means none, only totals. A
+    period of more than 1,500 buckets is refused, and so is an answer of more than 3 MiB.
+    """
+    time_zone: _builtins.str
+    """Time zone that buckets begin in, by its IANA name (`Europe/Zurich`); empty means UTC."""
+    series_limit: _builtins.int
+    """Series wanted at most; 0 means 20, more than 100 is taken as 100, and a negative number is refused. The largest are kept, and
+    the rest is added up in one more.
+    """
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Earliest evaluation_timestamp, inclusive."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Latest evaluation_timestamp, exclusive."""
+
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What evaluations are told apart by, each at most once, and at most four: `feature`, `enabled`, `value`, `variant`,
+        `segment`, `reason`, `sdk` (its name and version), `origin`, or `trait:` and a key.
+
+        An evaluation counts in each of its segments, and once under null where it has none, so that the series of segments may
+        add up to more than there are evaluations.
+        """
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        feature_name: _builtins.str = ...,
+        identity_identifier: _builtins.str = ...,
+        segment_name: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        enabled: _builtins.bool | None = ...,
+        trait_key: _builtins.str = ...,
+        trait_value: _builtins.str = ...,
+        sdk_name: _builtins.str = ...,
+        sdk_version: _builtins.str = ...,
+        origin: Global___Origin.ValueType = ...,
+        bucket: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        group_by: _abc.Iterable[_builtins.str] | None = ...,
+        series_limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "bucket", b"bucket", "enabled", b"enabled", "end_time", b"end_time", "environment", b"environment", "feature_name", b"feature_name", "group_by", b"group_by", "identity_identifier", b"identity_identifier", "origin", b"origin", "reason", b"reason", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version", "segment_name", b"segment_name", "series_limit", b"series_limit", "start_time", b"start_time", "time_zone", b"time_zone", "trait_key", b"trait_key", "trait_value", b"trait_value", "value", b"value", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+
+Global___CountEvaluationsRequest: _TypeAlias = CountEvaluationsRequest  # noqa: Y015
+
+@_typing.final
+class CountEvaluationsResponse(_message.Message):
+    """Represents counts. Counts are sums of `count`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    IDENTITIES_APPROXIMATE_FIELD_NUMBER: _builtins.int
+    identities_approximate: _builtins.bool
+    """Whether identity counts are estimates; see FeatureSummary.identities_approximate."""
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountSeries]:
+        """Series, the largest first (of equal ones by what they are grouped by), the rest last. Without `group_by` there is one."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[Global___CountSeries] | None = ...,
+        identities_approximate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identities_approximate", b"identities_approximate", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountEvaluationsResponse: _TypeAlias = CountEvaluationsResponse  # noqa: Y015
+
+@_typing.final
+class CountSeries(_message.Message):
+    """Represents the evaluations that have something in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    IS_REST_FIELD_NUMBER: _builtins.int
+    EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    ENABLED_COUNT_FIELD_NUMBER: _builtins.int
+    ENABLED_KNOWN_COUNT_FIELD_NUMBER: _builtins.int
+    IDENTITY_COUNT_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    is_rest: _builtins.bool
+    """Whether this is the rest: what is left beside the largest series."""
+    evaluation_count: _builtins.int
+    """Evaluations in the period."""
+    enabled_count: _builtins.int
+    """Evaluations in which the feature was enabled."""
+    enabled_known_count: _builtins.int
+    """Evaluations of which it is known whether the feature was enabled."""
+    identity_count: _builtins.int
+    """Distinct identities in the period."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountGroup]:
+        """What they have in common, in the order of `group_by`; empty for the rest."""
+
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountPoint]:
+        """One point for each bucket of the period, in order, those without evaluations too. Where the period is open, from the
+        first bucket to the last that any series has evaluations in. Empty without `bucket`.
+        """
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___CountGroup] | None = ...,
+        is_rest: _builtins.bool = ...,
+        evaluation_count: _builtins.int = ...,
+        enabled_count: _builtins.int = ...,
+        enabled_known_count: _builtins.int = ...,
+        identity_count: _builtins.int = ...,
+        points: _abc.Iterable[Global___CountPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled_count", b"enabled_count", "enabled_known_count", b"enabled_known_count", "evaluation_count", b"evaluation_count", "groups", b"groups", "identity_count", b"identity_count", "is_rest", b"is_rest", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountSeries: _TypeAlias = CountSeries  # noqa: Y015
+
+@_typing.final
+class CountGroup(_message.Message):
+    """Represents what evaluations are told apart by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As it stands in `group_by`."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """What they have in common: a boolean for `enabled`, JSON for `value` and traits, else a string (`sdk` as `name/version`,
+        `origin` as the name of its enum value). Of a value or trait of more than 4,096 bytes it is `#` and a digest. Null where
+        there is none; a value or trait that is JSON null is the same.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountGroup: _TypeAlias = CountGroup  # noqa: Y015
+
+@_typing.final
+class CountPoint(_message.Message):
+    """Represents one bucket of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    ENABLED_COUNT_FIELD_NUMBER: _builtins.int
+    ENABLED_KNOWN_COUNT_FIELD_NUMBER: _builtins.int
+    IDENTITY_COUNT_FIELD_NUMBER: _builtins.int
+    evaluation_count: _builtins.int
+    """Evaluations in it."""
+    enabled_count: _builtins.int
+    """Evaluations in it in which the feature was enabled."""
+    enabled_known_count: _builtins.int
+    """Evaluations in it of which it is known whether the feature was enabled."""
+    identity_count: _builtins.int
+    """Distinct identities in it. They do not add up over buckets."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Beginning of the bucket."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        evaluation_count: _builtins.int = ...,
+        enabled_count: _builtins.int = ...,
+        enabled_known_count: _builtins.int = ...,
+        identity_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled_count", b"enabled_count", "enabled_known_count", b"enabled_known_count", "evaluation_count", b"evaluation_count", "identity_count", b"identity_count", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountPoint: _TypeAlias = CountPoint  # noqa: Y015
+
+@_typing.final
+class ListExposuresRequest(_message.Message):
+    """Represents a question for exposures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    FEATURE_NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
+    feature_name: _builtins.str
+    """Exact name of a feature; empty means every feature."""
+    identity_identifier: _builtins.str
+    """Exact identifier of an identity."""
+    page_size: _builtins.int
+    """Exposures wanted at most; 0 means 100, more than 10,000 is taken as 10,000, and a negative number is refused. A page MAY hold
+    fewer. `next_page_token` tells whether there are more.
+    """
+    page_token: _builtins.str
+    """`next_page_token` of the page before; every other field MUST be as it was then, `page_size` apart."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Earliest evaluation_timestamp, inclusive."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Latest evaluation_timestamp, exclusive."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Shares that the arms of `feature_name` were meant to have, each as `arm=weight`: `control=1`, `treatment=1`. Weights are
+        positive and need not add up to anything. Empty means equal shares of the arms that were seen. MUST be empty without
+        `feature_name`.
+        """
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        feature_name: _builtins.str = ...,
+        identity_identifier: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        weights: _abc.Iterable[_builtins.str] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "feature_name", b"feature_name", "identity_identifier", b"identity_identifier", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExposuresRequest: _TypeAlias = ListExposuresRequest  # noqa: Y015
+
+@_typing.final
+class ListExposuresResponse(_message.Message):
+    """Represents one page of exposures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPOSURES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last one."""
+    @_builtins.property
+    def exposures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exposure]:
+        """Exposures by feature, then in an order of identities that is the server's own and stays. Evaluations without an identity
+        are none.
+        """
+
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleRatioCheck]:
+        """Checks of the shares, by feature: on the first page alone, and of the first 100 features, as far as they take up 1 MiB."""
+
+    def __init__(
+        self,
+        *,
+        exposures: _abc.Iterable[Global___Exposure] | None = ...,
+        next_page_token: _builtins.str = ...,
+        checks: _abc.Iterable[Global___SampleRatioCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "exposures", b"exposures", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExposuresResponse: _TypeAlias = ListExposuresResponse  # noqa: Y015
+
+@_typing.final
+class Exposure(_message.Message):
+    """Represents the first time that an identity met a feature in the period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    EXPOSURE_TIME_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    MULTIPLE_ARMS_FIELD_NUMBER: _builtins.int
+    EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    feature_name: _builtins.str
+    """Name of the feature."""
+    identity_identifier: _builtins.str
+    """Identifier of the identity."""
+    arm: _builtins.str
+    """Arm: its OpenFeature variant; where none was sent its value, a string as it is and anything else as JSON text, one of more
+    than 4,096 bytes as `#` and a digest; empty where there is neither.
+    """
+    variant: _builtins.str
+    """OpenFeature variant; empty where none was sent."""
+    multiple_arms: _builtins.bool
+    """Whether the identity saw more than one arm in the period: leave it out of an experiment."""
+    evaluation_count: _builtins.int
+    """Evaluations in the period, a sum of `count`."""
+    @_builtins.property
+    def exposure_time(self) -> _timestamp_pb2.Timestamp:
+        """Moment of the first evaluation; of several at that moment the one received first counts."""
+
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """Value; absent where none was sent."""
+
+    def __init__(
+        self,
+        *,
+        feature_name: _builtins.str = ...,
+        identity_identifier: _builtins.str = ...,
+        exposure_time: _timestamp_pb2.Timestamp | None = ...,
+        arm: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+        multiple_arms: _builtins.bool = ...,
+        evaluation_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exposure_time", b"exposure_time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "evaluation_count", b"evaluation_count", "exposure_time", b"exposure_time", "feature_name", b"feature_name", "identity_identifier", b"identity_identifier", "multiple_arms", b"multiple_arms", "value", b"value", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exposure: _TypeAlias = Exposure  # noqa: Y015
+
+@_typing.final
+class SampleRatioCheck(_message.Message):
+    """Represents whether the arms of a feature have the shares that they were meant to have: Pearson's chi-squared test. A p_value
+    below 0.001 says that the assignment or its recording is broken, and results are not to be trusted.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_NAME_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    MULTIPLE_ARM_IDENTITY_COUNT_FIELD_NUMBER: _builtins.int
+    CHI_SQUARED_FIELD_NUMBER: _builtins.int
+    DEGREES_OF_FREEDOM_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    feature_name: _builtins.str
+    """Name of the feature."""
+    multiple_arm_identity_count: _builtins.int
+    """Identities that saw more than one arm and are left out."""
+    chi_squared: _builtins.float
+    """Sum of (observed - expected)^2 / expected; absent where there is nothing to compare: fewer than two arms, more than 50, or no
+    identity that saw just one of them. Also absent where it is infinite: an arm was seen that has no weight.
+    """
+    degrees_of_freedom: _builtins.int
+    """Degrees of freedom: arms less one; absent where there is nothing to compare."""
+    p_value: _builtins.float
+    """Probability of shares at least so far off if assignment works as meant; absent where there is nothing to compare, and 0 where
+    chi_squared is infinite.
+    """
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentArm]:
+        """Arms, those of the weights first and in their order, then by name; at most 50."""
+
+    def __init__(
+        self,
+        *,
+        feature_name: _builtins.str = ...,
+        arms: _abc.Iterable[Global___ExperimentArm] | None = ...,
+        multiple_arm_identity_count: _builtins.int = ...,
+        chi_squared: _builtins.float | None = ...,
+        degrees_of_freedom: _builtins.int | None = ...,
+        p_value: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chi_squared", b"_chi_squared", "_degrees_of_freedom", b"_degrees_of_freedom", "_p_value", b"_p_value", "chi_squared", b"chi_squared", "degrees_of_freedom", b"degrees_of_freedom", "p_value", b"p_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chi_squared", b"_chi_squared", "_degrees_of_freedom", b"_degrees_of_freedom", "_p_value", b"_p_value", "arms", b"arms", "chi_squared", b"chi_squared", "degrees_of_freedom", b"degrees_of_freedom", "feature_name", b"feature_name", "multiple_arm_identity_count", b"multiple_arm_identity_count", "p_value", b"p_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__chi_squared: _TypeAlias = _typing.Literal["chi_squared"]  # noqa: Y015
+    _WhichOneofArgType__chi_squared: _TypeAlias = _typing.Literal["_chi_squared", b"_chi_squared"]  # noqa: Y015
+    _WhichOneofReturnType__degrees_of_freedom: _TypeAlias = _typing.Literal["degrees_of_freedom"]  # noqa: Y015
+    _WhichOneofArgType__degrees_of_freedom: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom"]  # noqa: Y015
+    _WhichOneofReturnType__p_value: _TypeAlias = _typing.Literal["p_value"]  # noqa: Y015
+    _WhichOneofArgType__p_value: _TypeAlias = _typing.Literal["_p_value", b"_p_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chi_squared) -> _WhichOneofReturnType__chi_squared | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__degrees_of_freedom) -> _WhichOneofReturnType__degrees_of_freedom | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p_value) -> _WhichOneofReturnType__p_value | None: ...
+
+Global___SampleRatioCheck: _TypeAlias = SampleRatioCheck  # noqa: Y015
+
+@_typing.final
+class ExperimentArm(_message.Message):
+    """Represents one arm of an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARM_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    IDENTITY_COUNT_FIELD_NUMBER: _builtins.int
+    EXPECTED_COUNT_FIELD_NUMBER: _builtins.int
+    arm: _builtins.str
+    """Name of the arm."""
+    weight: _builtins.float
+    """Weight that it was meant to have; 0 where none was given for it."""
+    identity_count: _builtins.int
+    """Identities that saw this arm and no other."""
+    expected_count: _builtins.float
+    """Identities that it should have; 0 where there are more than 50 arms."""
+    def __init__(
+        self,
+        *,
+        arm: _builtins.str = ...,
+        weight: _builtins.float = ...,
+        identity_count: _builtins.int = ...,
+        expected_count: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "expected_count", b"expected_count", "identity_count", b"identity_count", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentArm: _TypeAlias = ExperimentArm  # noqa: Y015
+
+@_typing.final
+class ListUnknownFeaturesRequest(_message.Message):
+    """Represents a question for unknown features."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Earliest receipt, inclusive."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Latest receipt, exclusive."""
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnknownFeaturesRequest: _TypeAlias = ListUnknownFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class ListUnknownFeaturesResponse(_message.Message):
+    """Represents names that were asked for and that the environment does not have now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNKNOWN_FEATURES_FIELD_NUMBER: _builtins.int
+    OTHER_EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    other_evaluation_count: _builtins.int
+    """Evaluations of names that are not listed: beyond the first 1,000, or beyond the first 100 of their batch."""
+    @_builtins.property
+    def unknown_features(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnknownFeature]:
+        """Names, the most frequent first; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        unknown_features: _abc.Iterable[Global___UnknownFeature] | None = ...,
+        other_evaluation_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["other_evaluation_count", b"other_evaluation_count", "unknown_features", b"unknown_features"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnknownFeaturesResponse: _TypeAlias = ListUnknownFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class UnknownFeature(_message.Message):
+    """Represents a name that was asked for and that the environment does not have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_NAME_FIELD_NUMBER: _builtins.int
+    LIKELY_MATCH_FIELD_NUMBER: _builtins.int
+    EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    SDKS_FIELD_NUMBER: _builtins.int
+    feature_name: _builtins.str
+    """Name as it was sent."""
+    likely_match: _builtins.str
+    """Feature that was likely meant: of another case, or nearly the same; empty where there is none."""
+    evaluation_count: _builtins.int
+    """Evaluations that were not recorded, as entries: `count` is not looked at."""
+    @_builtins.property
+    def first_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """First receipt in the period."""
+
+    @_builtins.property
+    def last_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """Last receipt in the period."""
+
+    @_builtins.property
+    def sdks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SdkUse]:
+        """SDKs that asked for it, the most frequent first; at most 20."""
+
+    def __init__(
+        self,
+        *,
+        feature_name: _builtins.str = ...,
+        likely_match: _builtins.str = ...,
+        evaluation_count: _builtins.int = ...,
+        first_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        last_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        sdks: _abc.Iterable[Global___SdkUse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_count", b"evaluation_count", "feature_name", b"feature_name", "first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time", "likely_match", b"likely_match", "sdks", b"sdks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnknownFeature: _TypeAlias = UnknownFeature  # noqa: Y015
+
+@_typing.final
+class GetIntakeRequest(_message.Message):
+    """Represents a question for how intake goes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    BUCKET_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
+    bucket: _builtins.str
+    """As in CountEvaluationsRequest, of the time of receipt."""
+    time_zone: _builtins.str
+    """As in CountEvaluationsRequest."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Earliest receipt, inclusive."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Latest receipt, exclusive."""
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        bucket: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "end_time", b"end_time", "environment", b"environment", "start_time", b"start_time", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetIntakeRequest: _TypeAlias = GetIntakeRequest  # noqa: Y015
+
+@_typing.final
+class GetIntakeResponse(_message.Message):
+    """Represents how intake goes. Counts are of entries: `count` is not looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_COUNT_FIELD_NUMBER: _builtins.int
+    FILTERED_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTIONS_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    recorded_count: _builtins.int
+    """Evaluations received in the period and recorded."""
+    filtered_count: _builtins.int
+    """Evaluations received in the period and filtered, since the environment does not have the feature."""
+    rejected_count: _builtins.int
+    """Evaluations received in the period and rejected as invalid, in batches that were not refused as a whole."""
+    evaluations_per_second: _builtins.float
+    """Evaluations recorded in each second of the last minute before the call, on average."""
+    retention_days: _builtins.int
+    """Days that evaluations are kept after their receipt; 0 means for ever."""
+    @_builtins.property
+    def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectionCount]:
+        """What was rejected, by the field that was wrong, the most frequent first; at most 100."""
+
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___IntakePoint]:
+        """One point for each bucket of the period, as in CountSeries.points."""
+
+    @_builtins.property
+    def journal(self) -> Global___JournalState:
+        """The journal, of all environments together."""
+
+    def __init__(
+        self,
+        *,
+        recorded_count: _builtins.int = ...,
+        filtered_count: _builtins.int = ...,
+        rejected_count: _builtins.int = ...,
+        rejections: _abc.Iterable[Global___RejectionCount] | None = ...,
+        evaluations_per_second: _builtins.float = ...,
+        points: _abc.Iterable[Global___IntakePoint] | None = ...,
+        journal: Global___JournalState | None = ...,
+        retention_days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluations_per_second", b"evaluations_per_second", "filtered_count", b"filtered_count", "journal", b"journal", "points", b"points", "recorded_count", b"recorded_count", "rejected_count", b"rejected_count", "rejections", b"rejections", "retention_days", b"retention_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetIntakeResponse: _TypeAlias = GetIntakeResponse  # noqa: Y015
+
+@_typing.final
+class RejectionCount(_message.Message):
+    """Represents evaluations that were rejected for one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Path of the field within its evaluation, indices left out: `evaluation_timestamp`. Empty where it is not known."""
+    evaluation_count: _builtins.int
+    """Evaluations rejected for it."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        evaluation_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_count", b"evaluation_count", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectionCount: _TypeAlias = RejectionCount  # noqa: Y015
+
+@_typing.final
+class IntakePoint(_message.Message):
+    """Represents what came in within one bucket of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    RECORDED_COUNT_FIELD_NUMBER: _builtins.int
+    FILTERED_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
+    recorded_count: _builtins.int
+    """Evaluations recorded."""
+    filtered_count: _builtins.int
+    """Evaluations filtered."""
+    rejected_count: _builtins.int
+    """Evaluations rejected."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Beginning of the bucket."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        recorded_count: _builtins.int = ...,
+        filtered_count: _builtins.int = ...,
+        rejected_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filtered_count", b"filtered_count", "recorded_count", b"recorded_count", "rejected_count", b"rejected_count", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntakePoint: _TypeAlias = IntakePoint  # noqa: Y015
+
+@_typing.final
+class JournalState(_message.Message):
+    """Represents the journal between the answer and the store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    WAITING_BATCH_COUNT_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    bytes: _builtins.int
+    """Bytes that it holds."""
+    max_bytes: _builtins.int
+    """Bytes at which senders are told to wait."""
+    waiting_batch_count: _builtins.int
+    """Batches that the store does not hold yet, so that no question finds them."""
+    @_builtins.property
+    def lag(self) -> _duration_pb2.Duration:
+        """Age of the oldest of them; zero where there is none."""
+
+    def __init__(
+        self,
+        *,
+        bytes: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        waiting_batch_count: _builtins.int = ...,
+        lag: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lag", b"lag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "lag", b"lag", "max_bytes", b"max_bytes", "waiting_batch_count", b"waiting_batch_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalState: _TypeAlias = JournalState  # noqa: Y015
+
+@_typing.final
+class ExportEvaluationsRequest(_message.Message):
+    """Represents a question for an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    FEATURE_NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    SEGMENT_NAME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    TRAIT_KEY_FIELD_NUMBER: _builtins.int
+    TRAIT_VALUE_FIELD_NUMBER: _builtins.int
+    SDK_NAME_FIELD_NUMBER: _builtins.int
+    SDK_VERSION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
+    feature_name: _builtins.str
+    """Exact name of a feature."""
+    identity_identifier: _builtins.str
+    """Exact identifier of an identity."""
+    segment_name: _builtins.str
+    """Name of a segment that the identity matched."""
+    value: _builtins.str
+    """Value that the feature had, as JSON: `true`, `12`, `"on"`, `null`. Text that is no JSON is taken as a string: `on`. At most
+    4,096 bytes.
+    """
+    variant: _builtins.str
+    """OpenFeature variant."""
+    reason: _builtins.str
+    """OpenFeature reason."""
+    enabled: _builtins.bool
+    """Whether the feature was enabled."""
+    trait_key: _builtins.str
+    """Key of a trait that the decision saw. Of a key that was sent twice the first counts."""
+    trait_value: _builtins.str
+    """Value of the trait `trait_key`, as JSON, or text as in `value`; empty means any value."""
+    sdk_name: _builtins.str
+    """Name of the SDK that sent it."""
+    sdk_version: _builtins.str
+    """Version of the SDK that sent it."""
+    origin: Global___Origin.ValueType
+    """Kind of key that it came under; unspecified means either."""
+    format: _builtins.str
+    """Form of the file: `ndjson` (one JSON object a line), `csv`, `parquet` or `arrow` (Arrow's IPC stream); empty means `ndjson`."""
+    after_position: _builtins.int
+    """Position behind which the export begins; 0 means from the first evaluation on. One that no evaluation has come to yet is
+    refused: it is of another server, or mistyped, and would leave out what is to come.
+    """
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Earliest evaluation_timestamp, inclusive."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Latest evaluation_timestamp, exclusive."""
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        feature_name: _builtins.str = ...,
+        identity_identifier: _builtins.str = ...,
+        segment_name: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        enabled: _builtins.bool | None = ...,
+        trait_key: _builtins.str = ...,
+        trait_value: _builtins.str = ...,
+        sdk_name: _builtins.str = ...,
+        sdk_version: _builtins.str = ...,
+        origin: Global___Origin.ValueType = ...,
+        format: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "after_position", b"after_position", "enabled", b"enabled", "end_time", b"end_time", "environment", b"environment", "feature_name", b"feature_name", "format", b"format", "identity_identifier", b"identity_identifier", "origin", b"origin", "reason", b"reason", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version", "segment_name", b"segment_name", "start_time", b"start_time", "trait_key", b"trait_key", "trait_value", b"trait_value", "value", b"value", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+
+Global___ExportEvaluationsRequest: _TypeAlias = ExportEvaluationsRequest  # noqa: Y015
+
+@_typing.final
+class DeleteIdentityRequest(_message.Message):
+    """Represents an order to erase an identity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    IDENTITY_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Name of the environment. MAY be empty where the token reaches exactly one."""
+    identity_identifier: _builtins.str
+    """Exact identifier of the identity. MUST NOT be empty."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        identity_identifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "identity_identifier", b"identity_identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteIdentityRequest: _TypeAlias = DeleteIdentityRequest  # noqa: Y015
+
+@_typing.final
+class DeleteIdentityResponse(_message.Message):
+    """Represents what was erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    deleted_evaluation_count: _builtins.int
+    """Entries that were erased from the store: `count` is not looked at."""
+    def __init__(
+        self,
+        *,
+        deleted_evaluation_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_evaluation_count", b"deleted_evaluation_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteIdentityResponse: _TypeAlias = DeleteIdentityResponse  # noqa: Y015

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from flagledger.v1 import query_service_pb2 as flagledger_dot_v1_dot_query__service__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -28,12 +29,15 @@ if _version_not_supported:
 class QueryServiceStub:
     """Answers questions about recorded evaluations.
 
-    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`. An environment key does not read: it
-    ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
-    PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
+    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`; erasing needs `admin`. An environment
+    key does not read: it ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); a role or an environment that
+    the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
-    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
+    Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
+    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
+    may take as long as it needs.
+
+    Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
 
     def __init__(self, channel):
@@ -42,31 +46,83 @@ class QueryServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.ListEnvironments = channel.unary_unary(
+                '/flagledger.v1.QueryService/ListEnvironments',
+                request_serializer=flagledger_dot_v1_dot_query__service__pb2.ListEnvironmentsRequest.SerializeToString,
+                response_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListEnvironmentsResponse.FromString,
+                _registered_method=True)
         self.ListFeatures = channel.unary_unary(
                 '/flagledger.v1.QueryService/ListFeatures',
                 request_serializer=flagledger_dot_v1_dot_query__service__pb2.ListFeaturesRequest.SerializeToString,
                 response_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListFeaturesResponse.FromString,
+                _registered_method=True)
+        self.CountEvaluations = channel.unary_unary(
+                '/flagledger.v1.QueryService/CountEvaluations',
+                request_serializer=flagledger_dot_v1_dot_query__service__pb2.CountEvaluationsRequest.SerializeToString,
+                response_deserializer=flagledger_dot_v1_dot_query__service__pb2.CountEvaluationsResponse.FromString,
                 _registered_method=True)
         self.ListEvaluations = channel.unary_unary(
                 '/flagledger.v1.QueryService/ListEvaluations',
                 request_serializer=flagledger_dot_v1_dot_query__service__pb2.ListEvaluationsRequest.SerializeToString,
                 response_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListEvaluationsResponse.FromString,
                 _registered_method=True)
+        self.ListExposures = channel.unary_unary(
+                '/flagledger.v1.QueryService/ListExposures',
+                request_serializer=flagledger_dot_v1_dot_query__service__pb2.ListExposuresRequest.SerializeToString,
+                response_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListExposuresResponse.FromString,
+                _registered_method=True)
+        self.ListUnknownFeatures = channel.unary_unary(
+                '/flagledger.v1.QueryService/ListUnknownFeatures',
+                request_serializer=flagledger_dot_v1_dot_query__service__pb2.ListUnknownFeaturesRequest.SerializeToString,
+                response_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListUnknownFeaturesResponse.FromString,
+                _registered_method=True)
+        self.GetIntake = channel.unary_unary(
+                '/flagledger.v1.QueryService/GetIntake',
+                request_serializer=flagledger_dot_v1_dot_query__service__pb2.GetIntakeRequest.SerializeToString,
+                response_deserializer=flagledger_dot_v1_dot_query__service__pb2.GetIntakeResponse.FromString,
+                _registered_method=True)
+        self.ExportEvaluations = channel.unary_stream(
+                '/flagledger.v1.QueryService/ExportEvaluations',
+                request_serializer=flagledger_dot_v1_dot_query__service__pb2.ExportEvaluationsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.DeleteIdentity = channel.unary_unary(
+                '/flagledger.v1.QueryService/DeleteIdentity',
+                request_serializer=flagledger_dot_v1_dot_query__service__pb2.DeleteIdentityRequest.SerializeToString,
+                response_deserializer=flagledger_dot_v1_dot_query__service__pb2.DeleteIdentityResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
     """Answers questions about recorded evaluations.
 
-    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`. An environment key does not read: it
-    ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
-    PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
+    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`; erasing needs `admin`. An environment
+    key does not read: it ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); a role or an environment that
+    the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
-    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
+    Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
+    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
+    may take as long as it needs.
+
+    Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
+
+    def ListEnvironments(self, request, context):
+        """Lists the environments that the token may read, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListFeatures(self, request, context):
         """Lists the features that were evaluated, each with its totals, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountEvaluations(self, request, context):
+        """Counts evaluations and identities: over time, and by what they have in common.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,18 +135,101 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListExposures(self, request, context):
+        """Lists who was exposed to what first, and checks whether the shares are those that were meant: what the analysis of an
+        experiment begins with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUnknownFeatures(self, request, context):
+        """Lists names that SDKs ask for and that the environment does not have, the most frequent first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetIntake(self, request, context):
+        """Tells how intake goes: how much comes in, what of it is not recorded and why, and how far the store is behind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportEvaluations(self, request, context):
+        """Sends recorded evaluations as a file, in pieces, those received earlier first: within some hundred thousand their order is the
+        server's own, and `position` tells it.
+
+        The pieces behind each other are the file. It holds what was recorded when the call began; the metadata
+        `x-last-position` (HTTP: a header) tells up to which position, and an export with `after_position` set to it goes on from
+        there: the two together hold each evaluation once, late ones included. The columns are described in docs/queries.md.
+        A call that breaks off ends with an error, over HTTP by closing the connection without the last chunk: a file that was not
+        received whole MUST NOT be taken for one that was.
+
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteIdentity(self, request, context):
+        """Erases what was recorded of an identity, in the store and in the journal. Needs a token of the role `admin`.
+
+        When the answer comes, no question finds the identity any more, and no crash brings it back. What is sent for it later is
+        recorded anew. Copies made before, backups and exports among them, are not reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ListEnvironments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEnvironments,
+                    request_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListEnvironmentsRequest.FromString,
+                    response_serializer=flagledger_dot_v1_dot_query__service__pb2.ListEnvironmentsResponse.SerializeToString,
+            ),
             'ListFeatures': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFeatures,
                     request_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListFeaturesRequest.FromString,
                     response_serializer=flagledger_dot_v1_dot_query__service__pb2.ListFeaturesResponse.SerializeToString,
             ),
+            'CountEvaluations': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountEvaluations,
+                    request_deserializer=flagledger_dot_v1_dot_query__service__pb2.CountEvaluationsRequest.FromString,
+                    response_serializer=flagledger_dot_v1_dot_query__service__pb2.CountEvaluationsResponse.SerializeToString,
+            ),
             'ListEvaluations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvaluations,
                     request_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListEvaluationsRequest.FromString,
                     response_serializer=flagledger_dot_v1_dot_query__service__pb2.ListEvaluationsResponse.SerializeToString,
+            ),
+            'ListExposures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExposures,
+                    request_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListExposuresRequest.FromString,
+                    response_serializer=flagledger_dot_v1_dot_query__service__pb2.ListExposuresResponse.SerializeToString,
+            ),
+            'ListUnknownFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnknownFeatures,
+                    request_deserializer=flagledger_dot_v1_dot_query__service__pb2.ListUnknownFeaturesRequest.FromString,
+                    response_serializer=flagledger_dot_v1_dot_query__service__pb2.ListUnknownFeaturesResponse.SerializeToString,
+            ),
+            'GetIntake': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIntake,
+                    request_deserializer=flagledger_dot_v1_dot_query__service__pb2.GetIntakeRequest.FromString,
+                    response_serializer=flagledger_dot_v1_dot_query__service__pb2.GetIntakeResponse.SerializeToString,
+            ),
+            'ExportEvaluations': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportEvaluations,
+                    request_deserializer=flagledger_dot_v1_dot_query__service__pb2.ExportEvaluationsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'DeleteIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteIdentity,
+                    request_deserializer=flagledger_dot_v1_dot_query__service__pb2.DeleteIdentityRequest.FromString,
+                    response_serializer=flagledger_dot_v1_dot_query__service__pb2.DeleteIdentityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -103,13 +242,43 @@ def add_QueryServiceServicer_to_server(servicer, server):
 class QueryService:
     """Answers questions about recorded evaluations.
 
-    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`. An environment key does not read: it
-    ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
-    PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
+    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`; erasing needs `admin`. An environment
+    key does not read: it ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); a role or an environment that
+    the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
-    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
+    Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
+    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
+    may take as long as it needs.
+
+    Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
+
+    @staticmethod
+    def ListEnvironments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flagledger.v1.QueryService/ListEnvironments',
+            flagledger_dot_v1_dot_query__service__pb2.ListEnvironmentsRequest.SerializeToString,
+            flagledger_dot_v1_dot_query__service__pb2.ListEnvironmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListFeatures(request,
@@ -139,6 +308,33 @@ class QueryService:
             _registered_method=True)
 
     @staticmethod
+    def CountEvaluations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flagledger.v1.QueryService/CountEvaluations',
+            flagledger_dot_v1_dot_query__service__pb2.CountEvaluationsRequest.SerializeToString,
+            flagledger_dot_v1_dot_query__service__pb2.CountEvaluationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListEvaluations(request,
             target,
             options=(),
@@ -155,6 +351,141 @@ class QueryService:
             '/flagledger.v1.QueryService/ListEvaluations',
             flagledger_dot_v1_dot_query__service__pb2.ListEvaluationsRequest.SerializeToString,
             flagledger_dot_v1_dot_query__service__pb2.ListEvaluationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExposures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flagledger.v1.QueryService/ListExposures',
+            flagledger_dot_v1_dot_query__service__pb2.ListExposuresRequest.SerializeToString,
+            flagledger_dot_v1_dot_query__service__pb2.ListExposuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnknownFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flagledger.v1.QueryService/ListUnknownFeatures',
+            flagledger_dot_v1_dot_query__service__pb2.ListUnknownFeaturesRequest.SerializeToString,
+            flagledger_dot_v1_dot_query__service__pb2.ListUnknownFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetIntake(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flagledger.v1.QueryService/GetIntake',
+            flagledger_dot_v1_dot_query__service__pb2.GetIntakeRequest.SerializeToString,
+            flagledger_dot_v1_dot_query__service__pb2.GetIntakeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportEvaluations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/flagledger.v1.QueryService/ExportEvaluations',
+            flagledger_dot_v1_dot_query__service__pb2.ExportEvaluationsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteIdentity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flagledger.v1.QueryService/DeleteIdentity',
+            flagledger_dot_v1_dot_query__service__pb2.DeleteIdentityRequest.SerializeToString,
+            flagledger_dot_v1_dot_query__service__pb2.DeleteIdentityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ What can be asked of the recorded evaluations."""
 
 from collections import abc as _abc
 from flagledger.v1 import query_service_pb2 as _query_service_pb2
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -29,51 +30,128 @@ GRPC_VERSION: str
 class QueryServiceStub:
     """Answers questions about recorded evaluations.
 
-    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`. An environment key does not read: it
-    ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
-    PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
+    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`; erasing needs `admin`. An environment
+    key does not read: it ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); a role or an environment that
+    the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
-    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
+    Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
+    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
+    may take as long as it needs.
+
+    Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueryServiceAsyncStub: ...
+    ListEnvironments: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListEnvironmentsRequest, _query_service_pb2.ListEnvironmentsResponse]
+    """Lists the environments that the token may read, by name."""
     ListFeatures: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListFeaturesRequest, _query_service_pb2.ListFeaturesResponse]
     """Lists the features that were evaluated, each with its totals, by name."""
+    CountEvaluations: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.CountEvaluationsRequest, _query_service_pb2.CountEvaluationsResponse]
+    """Counts evaluations and identities: over time, and by what they have in common."""
     ListEvaluations: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListEvaluationsRequest, _query_service_pb2.ListEvaluationsResponse]
     """Lists recorded evaluations, the newest first: by evaluation_timestamp, then by position."""
+    ListExposures: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListExposuresRequest, _query_service_pb2.ListExposuresResponse]
+    """Lists who was exposed to what first, and checks whether the shares are those that were meant: what the analysis of an
+    experiment begins with.
+    """
+    ListUnknownFeatures: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListUnknownFeaturesRequest, _query_service_pb2.ListUnknownFeaturesResponse]
+    """Lists names that SDKs ask for and that the environment does not have, the most frequent first."""
+    GetIntake: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetIntakeRequest, _query_service_pb2.GetIntakeResponse]
+    """Tells how intake goes: how much comes in, what of it is not recorded and why, and how far the store is behind."""
+    ExportEvaluations: _grpc.UnaryStreamMultiCallable[_query_service_pb2.ExportEvaluationsRequest, _httpbody_pb2.HttpBody]
+    """Sends recorded evaluations as a file, in pieces, those received earlier first: within some hundred thousand their order is the
+    server's own, and `position` tells it.
+
+    The pieces behind each other are the file. It holds what was recorded when the call began; the metadata
+    `x-last-position` (HTTP: a header) tells up to which position, and an export with `after_position` set to it goes on from
+    there: the two together hold each evaluation once, late ones included. The columns are described in docs/queries.md.
+    A call that breaks off ends with an error, over HTTP by closing the connection without the last chunk: a file that was not
+    received whole MUST NOT be taken for one that was.
+
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
+    DeleteIdentity: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.DeleteIdentityRequest, _query_service_pb2.DeleteIdentityResponse]
+    """Erases what was recorded of an identity, in the store and in the journal. Needs a token of the role `admin`.
+
+    When the answer comes, no question finds the identity any more, and no crash brings it back. What is sent for it later is
+    recorded anew. Copies made before, backups and exports among them, are not reached.
+    """
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
     """Answers questions about recorded evaluations.
 
-    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`. An environment key does not read: it
-    ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
-    PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
+    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`; erasing needs `admin`. An environment
+    key does not read: it ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); a role or an environment that
+    the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
-    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
+    Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
+    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
+    may take as long as it needs.
+
+    Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    ListEnvironments: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListEnvironmentsRequest, _query_service_pb2.ListEnvironmentsResponse]  # type: ignore[assignment]
+    """Lists the environments that the token may read, by name."""
     ListFeatures: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListFeaturesRequest, _query_service_pb2.ListFeaturesResponse]  # type: ignore[assignment]
     """Lists the features that were evaluated, each with its totals, by name."""
+    CountEvaluations: _aio.UnaryUnaryMultiCallable[_query_service_pb2.CountEvaluationsRequest, _query_service_pb2.CountEvaluationsResponse]  # type: ignore[assignment]
+    """Counts evaluations and identities: over time, and by what they have in common."""
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListEvaluationsRequest, _query_service_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
     """Lists recorded evaluations, the newest first: by evaluation_timestamp, then by position."""
+    ListExposures: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListExposuresRequest, _query_service_pb2.ListExposuresResponse]  # type: ignore[assignment]
+    """Lists who was exposed to what first, and checks whether the shares are those that were meant: what the analysis of an
+    experiment begins with.
+    """
+    ListUnknownFeatures: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListUnknownFeaturesRequest, _query_service_pb2.ListUnknownFeaturesResponse]  # type: ignore[assignment]
+    """Lists names that SDKs ask for and that the environment does not have, the most frequent first."""
+    GetIntake: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetIntakeRequest, _query_service_pb2.GetIntakeResponse]  # type: ignore[assignment]
+    """Tells how intake goes: how much comes in, what of it is not recorded and why, and how far the store is behind."""
+    ExportEvaluations: _aio.UnaryStreamMultiCallable[_query_service_pb2.ExportEvaluationsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Sends recorded evaluations as a file, in pieces, those received earlier first: within some hundred thousand their order is the
+    server's own, and `position` tells it.
+
+    The pieces behind each other are the file. It holds what was recorded when the call began; the metadata
+    `x-last-position` (HTTP: a header) tells up to which position, and an export with `after_position` set to it goes on from
+    there: the two together hold each evaluation once, late ones included. The columns are described in docs/queries.md.
+    A call that breaks off ends with an error, over HTTP by closing the connection without the last chunk: a file that was not
+    received whole MUST NOT be taken for one that was.
+
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
+    DeleteIdentity: _aio.UnaryUnaryMultiCallable[_query_service_pb2.DeleteIdentityRequest, _query_service_pb2.DeleteIdentityResponse]  # type: ignore[assignment]
+    """Erases what was recorded of an identity, in the store and in the journal. Needs a token of the role `admin`.
+
+    When the answer comes, no question finds the identity any more, and no crash brings it back. What is sent for it later is
+    recorded anew. Copies made before, backups and exports among them, are not reached.
+    """
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers questions about recorded evaluations.
 
-    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`. An environment key does not read: it
-    ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); an environment that the token lacks is
-    PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
+    Every call MUST carry `authorization: Bearer <token>` with a token of the role `read`; erasing needs `admin`. An environment
+    key does not read: it ships in browsers. No token or an unknown one is UNAUTHENTICATED (401); a role or an environment that
+    the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
-    Times bound `evaluation_timestamp`, the start included and the end not; an absent one means unbounded. A question that takes
-    longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period.
+    Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
+    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
+    may take as long as it needs.
+
+    Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
+
+    @_abc_1.abstractmethod
+    def ListEnvironments(
+        self,
+        request: _query_service_pb2.ListEnvironmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListEnvironmentsResponse, _abc.Awaitable[_query_service_pb2.ListEnvironmentsResponse]]:
+        """Lists the environments that the token may read, by name."""
 
     @_abc_1.abstractmethod
     def ListFeatures(
@@ -84,11 +162,75 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the features that were evaluated, each with its totals, by name."""
 
     @_abc_1.abstractmethod
+    def CountEvaluations(
+        self,
+        request: _query_service_pb2.CountEvaluationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.CountEvaluationsResponse, _abc.Awaitable[_query_service_pb2.CountEvaluationsResponse]]:
+        """Counts evaluations and identities: over time, and by what they have in common."""
+
+    @_abc_1.abstractmethod
     def ListEvaluations(
         self,
         request: _query_service_pb2.ListEvaluationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_service_pb2.ListEvaluationsResponse, _abc.Awaitable[_query_service_pb2.ListEvaluationsResponse]]:
         """Lists recorded evaluations, the newest first: by evaluation_timestamp, then by position."""
+
+    @_abc_1.abstractmethod
+    def ListExposures(
+        self,
+        request: _query_service_pb2.ListExposuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListExposuresResponse, _abc.Awaitable[_query_service_pb2.ListExposuresResponse]]:
+        """Lists who was exposed to what first, and checks whether the shares are those that were meant: what the analysis of an
+        experiment begins with.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUnknownFeatures(
+        self,
+        request: _query_service_pb2.ListUnknownFeaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListUnknownFeaturesResponse, _abc.Awaitable[_query_service_pb2.ListUnknownFeaturesResponse]]:
+        """Lists names that SDKs ask for and that the environment does not have, the most frequent first."""
+
+    @_abc_1.abstractmethod
+    def GetIntake(
+        self,
+        request: _query_service_pb2.GetIntakeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.GetIntakeResponse, _abc.Awaitable[_query_service_pb2.GetIntakeResponse]]:
+        """Tells how intake goes: how much comes in, what of it is not recorded and why, and how far the store is behind."""
+
+    @_abc_1.abstractmethod
+    def ExportEvaluations(
+        self,
+        request: _query_service_pb2.ExportEvaluationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Sends recorded evaluations as a file, in pieces, those received earlier first: within some hundred thousand their order is the
+        server's own, and `position` tells it.
+
+        The pieces behind each other are the file. It holds what was recorded when the call began; the metadata
+        `x-last-position` (HTTP: a header) tells up to which position, and an export with `after_position` set to it goes on from
+        there: the two together hold each evaluation once, late ones included. The columns are described in docs/queries.md.
+        A call that breaks off ends with an error, over HTTP by closing the connection without the last chunk: a file that was not
+        received whole MUST NOT be taken for one that was.
+
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteIdentity(
+        self,
+        request: _query_service_pb2.DeleteIdentityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.DeleteIdentityResponse, _abc.Awaitable[_query_service_pb2.DeleteIdentityResponse]]:
+        """Erases what was recorded of an identity, in the store and in the journal. Needs a token of the role `admin`.
+
+        When the answer comes, no question finds the identity any more, and no crash brings it back. What is sent for it later is
+        recorded anew. Copies made before, backups and exports among them, are not reached.
+        """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -35,7 +35,7 @@ _TEMPLATE: Final = """\
 name = "{environment}"
 
 # The first key is public: browsers and apps carry it. The second is for servers, which keep it to themselves.
-# Both only send: reading takes a token.
+# Both only send. To read, one needs a token.
 keys = ["{client_key}", "{server_key}"]
 
 # To add a feature of your own, write its exact name here. Evaluations of other names are not recorded, and whoever sent
@@ -46,11 +46,19 @@ features = [
 
 # Another environment is another [[environments]] table, with a name and keys of its own.
 
-# Who else may read, besides the token in the file read-token:
+# The token in the file read-token reads everything. Whoever else may read gets one of their own, here for one
+# environment. Make it with  python3 -c 'import secrets; print(secrets.token_urlsafe(24))'
+#
 # [[tokens]]
-# token = "at least twenty random characters"
+# token = "at-least-twenty-random-characters"
 # role = "read"
 # environments = ["{environment}"]
+
+# To erase a person (`flagledger delete-identity`) one needs a token of the role admin. It reads as well.
+#
+# [[tokens]]
+# token = "at-least-twenty-other-random-characters"
+# role = "admin"
 """
 
 

@@ -7,7 +7,7 @@ one reaches the writer, and pass the rest over a Unix socket.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from typing import Any, Final
 
 import grpc
@@ -21,6 +21,8 @@ from flagledger.errors import FlagledgerError, Reason
 
 _DEFAULT_SECONDS: Final = 30.0
 _FORWARDED_METADATA: Final = frozenset({"authorization"})
+# The way back, of a stream: what its caller has to know before the first message.
+_ANSWERED_METADATA: Final = frozenset({"x-last-position"})
 _CHANNEL_OPTIONS: Final = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
@@ -43,21 +45,31 @@ class ForwardedError(Exception):
 
 class Forwarder:
     """
-    A servicer that answers every unary rpc of a service by asking a peer.
+    A servicer that answers every rpc of a service by asking a peer; none of them takes a stream.
 
     Args:
         service: Descriptor of the service.
         target: gRPC target of the peer, `unix:/…`.
         authenticate: Checks the caller before anything is forwarded.
+        unhurried: Names of unary rpcs that may take as long as they need; the others get 30 s unless a caller has a deadline.
     """
 
     def __init__(
-        self, service: ServiceDescriptor, target: str, authenticate: Callable[[Any], Awaitable[object]]
+        self,
+        service: ServiceDescriptor,
+        target: str,
+        authenticate: Callable[[Any], Awaitable[object]],
+        *,
+        unhurried: Collection[str] = (),
     ) -> None:
         self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
         self.authenticate = authenticate
         for method in service.methods:
-            setattr(self, method.name, self._forward(method))
+            if method.server_streaming:
+                setattr(self, method.name, self._forward_stream(method))
+            else:
+                seconds = None if method.name in unhurried else _DEFAULT_SECONDS
+                setattr(self, method.name, self._forward(method, seconds))
 
     def connected(self) -> bool:
         """Tell whether the peer is there to be asked; where it is not, look for it again."""
@@ -67,26 +79,58 @@ class Forwarder:
         """Close the channel."""
         await self._channel.close()
 
-    def _forward(self, method: MethodDescriptor) -> Callable[[Message, Any], Awaitable[Message]]:
-        stub: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(
-            f"/{method.containing_service.full_name}/{method.name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=GetMessageClass(method.output_type).FromString,
-        )
+    def _forward(self, method: MethodDescriptor, seconds: float | None) -> Callable[[Message, Any], Awaitable[Message]]:
+        stub: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(**_stub_arguments(method))
 
         async def forward(request: Message, context: Any) -> Message:
             await self.authenticate(context)
-            metadata = [pair for pair in context.invocation_metadata() or () if pair[0] in _FORWARDED_METADATA]
             try:
                 remaining = context.time_remaining()
                 answer: Message = await stub(
-                    request, metadata=metadata, timeout=_DEFAULT_SECONDS if remaining is None else remaining
+                    request,
+                    metadata=_metadata(context),
+                    timeout=seconds if remaining is None else remaining,
                 )
             except grpc.aio.AioRpcError as error:
                 raise _of(error) from None
             return answer
 
         return forward
+
+    def _forward_stream(self, method: MethodDescriptor) -> Callable[[Message, Any], AsyncGenerator[Message, None]]:
+        stub: grpc.aio.UnaryStreamMultiCallable[Message, Message] = self._channel.unary_stream(
+            **_stub_arguments(method)
+        )
+
+        async def forward(request: Message, context: Any) -> AsyncGenerator[Message, None]:
+            await self.authenticate(context)
+            # A file takes as long as it takes: only the caller may set a time.
+            call = stub(request, metadata=_metadata(context), timeout=context.time_remaining())
+            try:
+                answered = [pair for pair in await call.initial_metadata() if pair[0] in _ANSWERED_METADATA]
+                if answered:
+                    await context.send_initial_metadata(answered)
+                async for message in call:
+                    yield message
+            except grpc.aio.AioRpcError as error:
+                raise _of(error) from None
+            finally:
+                # Of one that is over nothing; otherwise the consumer has gone, and the peer need not go on.
+                call.cancel()
+
+        return forward
+
+
+def _stub_arguments(method: MethodDescriptor) -> dict[str, Any]:
+    return {
+        "method": f"/{method.containing_service.full_name}/{method.name}",
+        "request_serializer": lambda message: message.SerializeToString(),
+        "response_deserializer": GetMessageClass(method.output_type).FromString,
+    }
+
+
+def _metadata(context: Any) -> list[tuple[str, str]]:
+    return [pair for pair in context.invocation_metadata() or () if pair[0] in _FORWARDED_METADATA]
 
 
 def _of(error: grpc.aio.AioRpcError) -> Exception:

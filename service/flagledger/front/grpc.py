@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -44,7 +44,7 @@ INTERNAL_OPTIONS: Final = [
 
 
 class Servicer(Protocol):
-    """What a servicer has beside one coroutine function an rpc."""
+    """What a servicer has beside one coroutine function an rpc, or async generator function where it answers with a stream."""
 
     async def authenticate(self, context: Any) -> object:
         """Check the caller's credentials; raise where they do not do."""
@@ -61,7 +61,10 @@ class Metrics(Protocol):
 
 
 _CANCELLED: Final = 1
-_QUERY_SERVICE: Final = "flagledger.v1.QueryService"
+QUERY_SERVICE: Final = "flagledger.v1.QueryService"
+# A reader of a stream that takes nothing for so long is as good as gone.
+READER_SECONDS: Final = 60.0
+_PARTING_SECONDS: Final = 1.0
 
 ToStatus = Callable[[Exception], status_pb2.Status]
 
@@ -97,7 +100,7 @@ def handlers(
     Return handlers that serve every rpc of *service* out of *servicer*.
 
     Args:
-        service: Descriptor of the service; unary and bidirectional rpcs.
+        service: Descriptor of the service; every kind of rpc but those that take a stream and answer once.
         servicer: Has one method an rpc, `authenticate`, and raises what *to_status* knows.
         in_flight: The budget of bytes and calls, shared with the HTTP front.
         to_status: Turns an exception into what the caller is told.
@@ -117,6 +120,7 @@ class Server:
     Args:
         services: Descriptors with the servicers that answer for them.
         in_flight: The budget of bytes and calls, shared with the HTTP front.
+        asking: That of QueryService.
         to_status: Turns an exception into what the caller is told.
         metrics: Where calls are counted.
         max_message_bytes: Limit of a message, after decompression too.
@@ -128,6 +132,7 @@ class Server:
         services: Sequence[tuple[ServiceDescriptor, Servicer]],
         *,
         in_flight: InFlight,
+        asking: InFlight,
         to_status: ToStatus,
         metrics: Metrics,
         max_message_bytes: int,
@@ -140,7 +145,7 @@ class Server:
                 handlers(
                     descriptor,
                     servicer,
-                    in_flight=in_flight,
+                    in_flight=asking if descriptor.full_name == QUERY_SERVICE else in_flight,
                     to_status=to_status,
                     metrics=metrics,
                     stream_age_seconds=stream_age_seconds,
@@ -167,7 +172,7 @@ class Server:
             queries: Whether questions are answered: that of QueryService.
         """
         for name in ("", *self._names):
-            serving = queries if name == _QUERY_SERVICE else intake
+            serving = queries if name == QUERY_SERVICE else intake
             await self._health.set(
                 name, health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
             )
@@ -196,8 +201,10 @@ class _Front:
     def handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[bytes, bytes]:
         if method.client_streaming and method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(self._bidirectional(method))
-        if method.client_streaming or method.server_streaming:
-            raise NotImplementedError(f"{method.full_name}: only unary and bidirectional rpcs are served.")
+        if method.client_streaming:
+            raise NotImplementedError(f"{method.full_name}: rpcs that take a stream and answer once are not served.")
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._server_streaming(method))
         return grpc.unary_unary_rpc_method_handler(self._unary(method))
 
     def _unary(self, method: MethodDescriptor) -> Callable[[bytes, Any], Awaitable[bytes]]:
@@ -242,6 +249,53 @@ class _Front:
                 self._metrics.call("grpc", name, code, time.perf_counter() - started)
 
         return unary
+
+    def _server_streaming(self, method: MethodDescriptor) -> Callable[[bytes, Any], Awaitable[None]]:
+        parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
+        call = getattr(self._servicer, method.name)
+        in_flight = self._in_flight
+        name = method.full_name
+
+        async def server_streaming(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+            started = time.perf_counter()
+            code = 0
+            size = 0
+            entered = False
+            ours = True
+            try:
+                in_flight.enter()
+                entered = True
+                ours = False
+                await self._servicer.authenticate(context)
+                ours = True
+                in_flight.acquire(len(raw))
+                size = len(raw)
+                request = _parse(parse, raw)
+                ours = False
+                # Written and not yielded, so that a call that ends while it writes is closed here, before what it held is
+                # given back, and not by the collector.
+                async with aclosing(call(request, context)) as answers:
+                    async for answer in answers:
+                        await _write(context, answer.SerializeToString())
+            except asyncio.CancelledError:
+                code = _CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - to_status decides what each becomes
+                if ours and isinstance(error, FlagledgerError):
+                    self._metrics.refused(error.reason)
+                status = self._to_status(error)
+                code = status.code
+                # Nor does a reader that reads nothing take this.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PARTING_SECONDS):
+                        await context.abort_with_status(rpc_status.to_status(status))
+            finally:
+                in_flight.release(size)
+                if entered:
+                    in_flight.leave()
+                self._metrics.call("grpc", name, code, time.perf_counter() - started)
+
+        return server_streaming
 
     def _bidirectional(self, method: MethodDescriptor) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
         parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
@@ -320,6 +374,19 @@ class _Front:
                     item = error
             held.append(size)
             yield item
+
+
+async def _write(context: grpc.aio.ServicerContext[bytes, bytes], raw: bytes) -> None:
+    try:
+        async with asyncio.timeout(READER_SECONDS):
+            await context.write(raw)
+    except TimeoutError:
+        raise FlagledgerError(
+            Reason.READER_TOO_SLOW, f"Nothing was read for {READER_SECONDS:g} s; what was sent is incomplete."
+        ) from None
+    except grpc.aio.InternalError:
+        # The caller has gone, and the cancellation of the call is behind: gRPC would log the one, and not the other.
+        raise asyncio.CancelledError from None
 
 
 def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:

@@ -1,11 +1,11 @@
-"""The HTTP front: one ASGI application of the transcoder (the API, out of the contract) and a few pages of our own."""
+"""The HTTP front: one ASGI application of the transcoder (the API, out of the contract), the dashboard, and a few pages."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, cast
 from urllib.parse import quote
 
@@ -13,9 +13,14 @@ import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
 from google.rpc import code_pb2
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from flagledger.catalog.base import Token
+from flagledger.dashboard import assets
+from flagledger.dashboard.pages import READING, Dashboard
+from flagledger.dashboard.session import CookieReader
 from flagledger.errors import FieldViolation, FlagledgerError, Reason
 from flagledger.front import grpc
 from flagledger.front.connection import BoundedProtocol
@@ -35,7 +40,6 @@ _METADATA_HEADERS: Final = (
 )
 # Deeper than any valid value, so that one too deep costs only its evaluation, and less than protobuf refuses to read.
 _MAX_JSON_DEPTH: Final = 45
-_PAGE_METHODS: Final = ("GET", "HEAD")
 _EVALUATIONS: Final = f"{EvaluationBatch.DESCRIPTOR.full_name}.evaluations"
 _MAX_IGNORED_FIELDS: Final = 20
 _PREFLIGHT_SECONDS: Final = 86_400
@@ -59,9 +63,11 @@ def application(
     max_body_bytes: int,
     max_evaluations: int,
     in_flight: InFlight,
+    asking: InFlight,
     to_status: ToStatus,
     readiness: Readiness,
     exposition: Callable[[], tuple[bytes, str]],
+    token: Callable[[str], Awaitable[Token | None]],
     metrics: Metrics,
 ) -> ASGIApp:
     """
@@ -72,9 +78,11 @@ def application(
         max_body_bytes: Limit of a body, after decompression too.
         max_evaluations: Limit of a batch: one over it must not be decoded first.
         in_flight: The budget of bytes and calls, shared with the gRPC front.
+        asking: That of QueryService.
         to_status: Turns an exception into what the caller is told.
         readiness: What `/readyz` answers from.
         exposition: Returns the metrics of the whole process tree, and their content type.
+        token: Returns what a reader's token permits, for those who sign in to the dashboard.
         metrics: Where calls are counted.
     """
     servicers = {descriptor.full_name: servicer for descriptor, servicer in services}
@@ -86,13 +94,14 @@ def application(
         context.add_done_callback(
             lambda _: metrics.call("http", method, context.code().value[0], time.perf_counter() - started)
         )
+        budget = asking if service == grpc.QUERY_SERVICE else in_flight
         try:
-            in_flight.enter()
+            budget.enter()
         except FlagledgerError as error:
             # The front's own; what a servicer refuses it counts itself.
             metrics.refused(error.reason)
             raise
-        context.add_done_callback(lambda _: in_flight.leave())
+        context.add_done_callback(lambda _: budget.leave())
         await servicers[service].authenticate(context)
 
     def on_codec_error(error: CodecError) -> FlagledgerError:
@@ -125,26 +134,32 @@ def application(
         on_ignored=lambda _: metrics.ignored(1),
         on_response=on_response,
     )
-    # The key is no secret and no cookie is read: any origin may send. An `Authorization` header is never added by a browser.
-    api = CORSMiddleware(
+    # The key is no secret: any origin may send. Reading takes an `Authorization` header, which no browser adds by itself, or the
+    # dashboard's cookie, which counts for pages of our own origin alone; and no answer to credentials is for others to read.
+    cors = CORSMiddleware(
         transcoder,
         allow_origins=["*"],
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Retry-After", "X-Ignored-Fields"],
+        expose_headers=["Retry-After", "X-Ignored-Fields", "X-Last-Position"],
         max_age=_PREFLIGHT_SECONDS,
     )
+    api = CookieReader(cors)
     pages = _pages(readiness, exposition)
+    dashboard = Dashboard(token, assets.charts())
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        page = pages.get(scope["path"]) if scope["type"] == "http" else None
-        if page is None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        page = pages.get(path)
+        methods = READING if page else dashboard.methods(path)
+        if methods is None:
             await api(scope, receive, send)
-        elif scope["method"] in _PAGE_METHODS:
-            await page()(scope, receive, send)
+        elif scope["method"] in methods:
+            response = page() if page else await dashboard.answer(Request(scope, receive))
+            await response(scope, receive, send)
         else:
             metrics.refused_by_http(405)
-            await _method_not_allowed()(scope, receive, send)
+            await _method_not_allowed(methods)(scope, receive, send)
 
     return dispatch
 
@@ -196,51 +211,13 @@ def _pages(readiness: Readiness, exposition: Callable[[], tuple[bytes, str]]) ->
         body, content_type = exposition()
         return Response(body, media_type=content_type)
 
-    def index() -> Response:
-        """Say what this is and where to go."""
-        return HTMLResponse(_INDEX, headers=_INDEX_HEADERS)
-
-    return {"/": index, "/healthz": healthz, "/readyz": readyz, "/metrics": metrics_page}
+    return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics_page}
 
 
-def _method_not_allowed() -> Response:
-    allow = ", ".join(_PAGE_METHODS)
+def _method_not_allowed(methods: Sequence[str]) -> Response:
+    allow = ", ".join(methods)
     status = statuses.make(code_pb2.UNIMPLEMENTED, f"This path takes {allow}.")
     return Response(statuses.body(status), 405, {"Allow": allow}, "application/json")
-
-
-_INDEX_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-_INDEX: Final = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Flagledger</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1rem }
-dt { margin-top: .75rem } dd { margin-left: 1.5rem } code { font-size: .95em }
-</style>
-<h1>Flagledger</h1>
-<p>Records what feature flags decided. Flag SDKs send their evaluations here; each is kept exactly once, and can be asked for.</p>
-<dl>
-<dt><code>POST /api/v2/analytics/evaluations</code></dt>
-<dd>records a batch, under <code>X-Environment-Key</code>; also over gRPC as
- <code>flagledger.v1.EvaluationService/RecordEvaluations</code></dd>
-<dt><code>GET /api/v2/analytics/evaluations</code></dt>
-<dd>lists what was recorded, under <code>Authorization: Bearer &lt;read token&gt;</code></dd>
-<dt><code>GET /api/v2/analytics/features</code></dt>
-<dd>lists the features with their totals, under the same token</dd>
-<dt><a href="/readyz"><code>/readyz</code></a>, <a href="/healthz"><code>/healthz</code></a>,
- <a href="/metrics"><code>/metrics</code></a></dt>
-<dd>for whoever runs it</dd>
-</dl>
-<p>From a terminal: <code>flagledger evaluations</code> and <code>flagledger features</code>.</p>
-</html>
-"""
 
 
 def _printable(path: str) -> str:

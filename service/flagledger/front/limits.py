@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flagledger.errors import FlagledgerError, Reason
+
+MAX_QUESTIONS: Final = 100
+"""Questions and exports that one front works on at a time, apart from what it takes in: readers must not keep out senders."""
 
 # A stream that is quiet costs its place on a connection and little else, so that there may be more of them than calls.
 _STREAMS_A_CALL = 2

@@ -44,6 +44,14 @@ class Lag:
     oldest_age: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What lies behind a position: entries, and the age of the oldest in seconds (0 where there is none)."""
+
+    entries: int
+    oldest_age: float
+
+
 class Journal(Protocol):
     """
     A durable, ordered log of batches that remembers the batch ids it has seen.

@@ -22,7 +22,7 @@ FORMAT: Final = 1
 
 # Batch ids fall on random pages, and each page touched is written whole: larger pages make those dearer than they make
 # payloads cheaper.
-_PAGE_BYTES: Final = 4096
+PAGE_BYTES: Final = 4096
 _CACHE_KIB: Final = 16 * 1024
 CHECKPOINT_PAGES: Final = 2000
 """Pages in the write-ahead log from which a commit also moves them into the file: about 8 MiB."""
@@ -90,9 +90,9 @@ def connect(path: Path, *, busy_seconds: float = 0) -> sqlite3.Connection:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").fetchall()
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}").fetchall()
-        # Some builds wipe what is deleted, which makes trimming write every freed page. Freed pages are overwritten by later
-        # entries; until then they are as readable as the entries were.
-        connection.execute("PRAGMA secure_delete = OFF").fetchall()
+        # What is deleted within a page that is written anyway is wiped, at no cost. Freed pages are not, which would make
+        # trimming write each of them: they are overwritten by later entries, or by an erasure.
+        connection.execute("PRAGMA secure_delete = FAST").fetchall()
         connection.execute(f"PRAGMA busy_timeout = {round(busy_seconds * 1000)}").fetchall()
     except sqlite3.Error:
         connection.close()
@@ -119,9 +119,9 @@ def begin(connection: sqlite3.Connection, seconds: float) -> None:
             return
 
 
-def shorten_wal(connection: sqlite3.Connection, seconds: float) -> None:
+def shorten_wal(connection: sqlite3.Connection, seconds: float) -> bool:
     """
-    Move the whole write-ahead log into the file and cut it short. Left for another time where *seconds* do not do.
+    Move the whole write-ahead log into the file and cut it short. Left for another time, and False, where *seconds* do not do.
 
     Commits of several processes leave no moment in which the log has been moved as a whole and may begin anew by itself.
 
@@ -130,8 +130,11 @@ def shorten_wal(connection: sqlite3.Connection, seconds: float) -> None:
     """
     deadline = time.monotonic() + seconds
     # A try moves what it can without the write lock, so that the one that gets it has little left to do.
-    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] and time.monotonic() < deadline:
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]:
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(BUSY_PAUSE)
+    return True
 
 
 def wal_bytes(path: Path) -> int:
@@ -246,7 +249,7 @@ def _identity(connection: sqlite3.Connection, path: Path) -> str:
         )
     if file_format == 0:
         # Neither takes effect inside a transaction. Both are harmless if another process was quicker.
-        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -10,6 +10,7 @@ Tables::
     batch_ids    key → fingerprint, generation, accepted, filtered, rejected
     generations  number → started_at, batches     closed generations that still have rows in batch_ids
     probe        one row               written to find out whether a failing disk takes writes again
+    filler       number → zeros        what free pages are overwritten with; empty between erasures
 
 A batch id is hashed with its environment, keyed by the journal's identity, to 16 bytes: 8 are the key, 8 begin the
 fingerprint, whose other 16 are the content digest. The key is the row's number, which makes the table a third cheaper than
@@ -19,7 +20,8 @@ fingerprint tells them apart and the later one takes the row.
 The file is in WAL mode with `synchronous=FULL`, for trims too. Beside it lie `-wal`, `-shm` and `.reserve`.
 
 Parts: `schema` (the file and its connections), `committer` (the thread that appends), `group` (what one transaction of it
-does), `generations` (how long ids are known), `trimmer` (trimming, clearing ids, the log's length), `reserve` (disk held back).
+does), `generations` (how long ids are known), `trimmer` (trimming, erasing, clearing ids, the log's length), `reserve` (disk
+held back).
 
 Invariants:
 
@@ -40,6 +42,11 @@ Invariants:
    there is ample room: what trimming was given stays trimming's and is enough.
 9. Nobody waits without end. A disk that has not answered for some seconds refuses what comes and what is queued; only those
    whose group it was given wait on, since they may have been recorded. Should the committer's thread end, all are refused.
+10. After an erasure neither the file nor its log holds a byte of any payload trimmed until then: freed pages are filled with
+   zeros, and the log is emptied. Within pages in use, whoever deletes or moves a payload wipes what it leaves
+   (`secure_delete=FAST`, in every process). The reserve's blocks were never anything's. Two things are beyond reach: what file
+   system and disk keep of blocks that are not the file's any more, and, seldom, a piece of less than a page behind the end of
+   a long payload that is still waiting (SQLite does not clear the rest of a page that had listed free ones).
 
 Crash points, by the names that tests use:
 
@@ -48,6 +55,7 @@ Crash points, by the names that tests use:
 * `group_committed`: a group is on disk and nobody was answered: the batch sent again is a duplicate.
 * `slice_trimmed`: part of a trim is done: the rest is trimmed next time.
 * `sweep_begun`: part of a generation's ids are cleared: the sweep begins again.
+* `free_filled`: free pages are taken up by filler: the next trim frees them.
 * `log_torn`: the log ends in the middle of a group: everything before that group is there.
 * `reserve_drafted`: the reserve has blocks and not yet its name: the draft becomes the next reserve.
 * `reserve_given_up`: the reserve is gone: appends wait for room twice its size, or for the next trim, which makes it again.
@@ -65,7 +73,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from flagledger.errors import FlagledgerError, Reason
-from flagledger.journal.base import Appended, Entry, Lag, Outcome
+from flagledger.journal.base import Appended, Entry, Lag, Outcome, Waiting
 from flagledger.journal.committer import Committer
 from flagledger.journal.generations import Window
 from flagledger.journal.reserve import Reserve
@@ -183,6 +191,18 @@ class SqliteJournal:
         """
         self._trimmer.trim(up_to)
 
+    def erase(self, up_to: int) -> None:
+        """
+        Forget entries as `trim` does, and overwrite what they, and all that were trimmed before, have left in the files.
+
+        Appends go on meanwhile. It takes about 6 s for each GiB that the journal has held at most since the last erasure.
+
+        Raises:
+            FlagledgerError: DISK_FAILING where the files cannot be written, or the log not be emptied for all that others
+                commit: call it again.
+        """
+        self._trimmer.erase(up_to)
+
     def lag(self) -> Lag:
         """
         Return what has not been trimmed yet. Bytes count 128 for each entry beside its payload.
@@ -191,8 +211,17 @@ class SqliteJournal:
             FlagledgerError: DISK_FAILING where the file cannot be read; DRAINING once closed.
         """
         size, count, appended_at = self._reading(_lag)
-        age = 0.0 if appended_at is None else max(0.0, self._clock() - appended_at / 1000)
-        return Lag(bytes=size, entries=count, oldest_age=age)
+        return Lag(bytes=size, entries=count, oldest_age=self._age(appended_at))
+
+    def waiting(self, after: int) -> Waiting:
+        """
+        Return what lies behind position *after*. Cheap, however much that is.
+
+        Raises:
+            FlagledgerError: DISK_FAILING where the file cannot be read; DRAINING once closed.
+        """
+        last, appended_at = self._reading(lambda connection: _behind(connection, after))
+        return Waiting(entries=max(0, last - after), oldest_age=self._age(appended_at))
 
     def last_position(self) -> int:
         """
@@ -221,6 +250,9 @@ class SqliteJournal:
                 with contextlib.suppress(sqlite3.Error):
                     self._reader.close()
                 self._reader = None
+
+    def _age(self, appended_at: int | None) -> float:
+        return 0.0 if appended_at is None else max(0.0, self._clock() - appended_at / 1000)
 
     def _reading(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         with self._read_lock:
@@ -253,6 +285,14 @@ def _lag(connection: sqlite3.Connection) -> tuple[int, int, int | None]:
         "SELECT outstanding_bytes, outstanding_entries, (SELECT appended_at FROM entries ORDER BY position LIMIT 1) FROM state"
     ).fetchall()[0]
     return row[0], row[1], row[2]
+
+
+def _behind(connection: sqlite3.Connection, after: int) -> tuple[int, int | None]:
+    row = connection.execute(
+        "SELECT last_position, (SELECT appended_at FROM entries WHERE position > ? ORDER BY position LIMIT 1) FROM state",
+        (after,),
+    ).fetchall()[0]
+    return row[0], row[1]
 
 
 def _last_position(connection: sqlite3.Connection) -> int:

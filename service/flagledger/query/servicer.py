@@ -1,61 +1,68 @@
 """
 Answers questions about what was recorded: the one servicer that every transport calls.
 
-It knows no transport. A call's context is asked for its metadata alone; a refusal is a `FlagledgerError`, which the
-transport turns into its own form. The store blocks, so it is asked in threads, a bounded number of them; a question whose
-caller has gone, or that takes too long, is ended there too.
+It knows no transport. A call's context is asked for its metadata, and takes that of an export; a refusal is a
+`FlagledgerError`, which the transport turns into its own form. The store blocks, so it is asked in threads, a bounded number of
+them; a question whose caller has gone, or that takes too long, is ended there too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
-from google.protobuf import timestamp_pb2
+from google.api import httpbody_pb2
 
 from flagledger.catalog.base import Catalog, Environment, Token
 from flagledger.errors import FieldViolation, FlagledgerError, Reason
-from flagledger.query import page_token
-from flagledger.query.values import feature_summary, recorded_evaluation, timestamp
-from flagledger.store.base import (
-    LAST_VALUES_BYTES,
-    PAGE_BYTES,
-    Cursor,
-    Features,
-    Filter,
-    Interrupt,
-    Page,
-    Store,
-    StoreError,
-)
+from flagledger.query import answers, requests
+from flagledger.query.access import Access
+from flagledger.query.export import Exports
+from flagledger.query.journal_state import JournalState
+from flagledger.query.threads import Threads, end
+from flagledger.store.base import Interrupt, Store, StoreError, TooManyBucketsError
+from flagledger.store.questions import Cursor, ExposureCursor
 from flagledger.telemetry.logging import get_logger
 from flagledger.v1.query_service_pb2 import (
-    FeatureSummary,
+    CountEvaluationsRequest,
+    CountEvaluationsResponse,
+    DeleteIdentityRequest,
+    DeleteIdentityResponse,
+    EnvironmentSummary,
+    ExportEvaluationsRequest,
+    GetIntakeRequest,
+    GetIntakeResponse,
+    ListEnvironmentsRequest,
+    ListEnvironmentsResponse,
     ListEvaluationsRequest,
     ListEvaluationsResponse,
+    ListExposuresRequest,
+    ListExposuresResponse,
     ListFeaturesRequest,
     ListFeaturesResponse,
+    ListUnknownFeaturesRequest,
+    ListUnknownFeaturesResponse,
 )
 
-TOKEN_METADATA: Final = "authorization"  # noqa: S105  # the name of a header
 DEFAULT_PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
+DEFAULT_FEATURES: Final = 1_000
+MAX_FEATURES: Final = 10_000
+DEFAULT_EXPOSURES: Final = 100
+MAX_EXPOSURES: Final = 10_000
+MAX_CHECKED_FEATURES: Final = 100
+MAX_UNKNOWN_FEATURES: Final = 1_000
 
-_ROLES: Final = frozenset({"read", "admin"})
-_SCHEME: Final = "bearer"
-_MAX_NAMES_SHOWN: Final = 10
+MAX_IDENTITY_CHARACTERS: Final = 2_000
+"""What intake takes at most; tests hold the two equal."""
+
 _THREADS: Final = 4
 # Less than what a front waits for an answer, so that it hears why there is none.
 _SECONDS: Final = 25.0
-_INTERRUPT_AGAIN_SECONDS: Final = 0.05
-
-# Years 1 to 9999, and the nanoseconds of a second: what google.protobuf.Timestamp holds.
-_MIN_SECONDS: Final = -62_135_596_800
-_MAX_SECONDS: Final = 253_402_300_799
-_MAX_NANOS: Final = 999_999_999
 
 _T = TypeVar("_T")
 
@@ -69,6 +76,10 @@ class QueryServicer:
         store_provider: Returns the store, or raises StoreError while there is none.
         threads: Questions that are worked on at the same time.
         seconds: How long a question may take, its time of waiting for a thread included.
+        journal_state: Returns how the journal is; may block. None where that is not known.
+        erase: Erases what was recorded in an environment of an identity, and returns how many rows of the store that were;
+            blocks until that is done, or raises StoreError. None where nothing can be erased.
+        retention_days: Days that evaluations are kept, 0 for ever: what readers are told.
     """
 
     def __init__(
@@ -78,21 +89,26 @@ class QueryServicer:
         *,
         threads: int = _THREADS,
         seconds: float = _SECONDS,
+        journal_state: Callable[[], JournalState] | None = None,
+        erase: Callable[[str, str], int] | None = None,
+        retention_days: int = 0,
     ) -> None:
-        self._catalog = catalog
+        self._access = Access(catalog)
         self._store_provider = store_provider
         self._seconds = seconds
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="query")
-        self._asked: dict[Future[Any], Interrupt] = {}
+        self._journal_state = journal_state
+        self._erase = erase
+        self._retention_days = retention_days
+        self._threads = Threads("query", threads)
+        self._exports = Exports(store_provider)
+        # Its own, so that an order does not wait for questions; orders wait for each other in any case.
+        self._erasing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="erase")
 
     def close(self) -> None:
-        """End every question that is left, and the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        while self._asked:
-            for interrupt in list(self._asked.values()):
-                interrupt.ask()
-            time.sleep(_INTERRUPT_AGAIN_SECONDS)
-        self._threads.shutdown(wait=True)
+        """End every question and export that is left, and the threads; an erasure under way ends by itself."""
+        self._erasing.shutdown(wait=False, cancel_futures=True)
+        self._exports.close()
+        self._threads.close()
 
     async def authenticate(self, context: Any) -> Token:
         """
@@ -102,93 +118,190 @@ class QueryServicer:
             FlagledgerError: TOKEN_INVALID where there is none or it is unknown, whatever else was sent; TOKEN_LACKS
                 where its role does not read.
         """
-        credentials = _credentials(context)
-        token = None if credentials is None else await self._catalog.token(credentials)
-        if token is None:
-            raise FlagledgerError(
-                Reason.TOKEN_INVALID,
-                "Reading needs `authorization: Bearer <token>` with a token of the role `read`; an environment key is none.",
-            )
-        if token.role not in _ROLES:
-            raise FlagledgerError(Reason.TOKEN_LACKS, "The token does not permit reading.")
-        return token
+        return await self._access.authenticate(context)
+
+    async def ListEnvironments(
+        self,
+        request: ListEnvironmentsRequest,  # noqa: ARG002  # the rpc has it, and it says nothing
+        context: Any,
+    ) -> ListEnvironmentsResponse:
+        """Answer with the environments that the token reaches, by name."""
+        token = await self.authenticate(context)
+        return ListEnvironmentsResponse(
+            environments=[
+                EnvironmentSummary(
+                    name=environment.name,
+                    feature_count=len(environment.features or ()),
+                    takes_any_feature=environment.features is None,
+                )
+                for environment in await self._access.environments(token)
+            ]
+        )
 
     async def ListFeatures(self, request: ListFeaturesRequest, context: Any) -> ListFeaturesResponse:
-        """Answer with the features of an environment and their totals, by name."""
-        token = await self.authenticate(context)
-        violations: list[FieldViolation] = []
-        environment = await self._environment(request.environment, token, violations)
-        start, end = _period(request, violations)
-        if environment is None or violations:
-            raise _invalid(violations)
-        name, listed = environment.name, environment.features
+        """Answer with one page of the features of an environment and their totals, by name."""
+        environment, violations = await self._begin(request.environment, context)
+        start, end_ = requests.period(request, violations)
+        size = requests.page_size(
+            request.page_size, default=DEFAULT_FEATURES, maximum=MAX_FEATURES, violations=violations
+        )
+        requests.refuse(violations)
+        name = request.feature_name or None
+        listed = environment.features
+        if name is not None and listed is not None:
+            listed &= {name}
+        question = (environment.name, start, end_, name)
+        after = requests.place(request.page_token, question, str)
 
         def answer(store: Store, interrupt: Interrupt) -> ListFeaturesResponse:
-            return _features_response(store.list_features(name, start, end, interrupt), listed)
+            features = store.list_features(environment.name, start, end_, interrupt, name)
+            unseen = (listed or frozenset()) - {totals.feature_name for totals in features.totals}
+            # Before a period without a beginning there is nothing.
+            seen = store.last_seen(environment.name, unseen, end_, interrupt) if unseen and start is not None else {}
+            return answers.features_response(features, listed, seen, question=question, size=size, after=after)
+
+        return await self._ask(answer)
+
+    async def CountEvaluations(self, request: CountEvaluationsRequest, context: Any) -> CountEvaluationsResponse:
+        """Answer with counts over time and by groups."""
+        environment, violations = await self._begin(request.environment, context)
+        question = requests.count_question(request, environment.name, violations)
+        requests.refuse(violations)
+        names = tuple(request.group_by)
+
+        def answer(store: Store, interrupt: Interrupt) -> CountEvaluationsResponse:
+            return answers.counts_response(store.count_evaluations(question, interrupt), question, names)
 
         return await self._ask(answer)
 
     async def ListEvaluations(self, request: ListEvaluationsRequest, context: Any) -> ListEvaluationsResponse:
         """Answer with one page of recorded evaluations, the newest first."""
-        token = await self.authenticate(context)
-        violations: list[FieldViolation] = []
-        environment = await self._environment(request.environment, token, violations)
-        start, end = _period(request, violations)
-        if request.page_size < 0:
-            violations.append(FieldViolation(field="page_size", description="must not be negative; 0 means 100"))
-        if environment is None or violations:
-            raise _invalid(violations)
-        question = Filter(
-            environment=environment.name,
-            feature_name=request.feature_name or None,
-            identity_identifier=request.identity_identifier or None,
-            segment_name=request.segment_name or None,
-            start=start,
-            end=end,
+        environment, violations = await self._begin(request.environment, context)
+        question = requests.filter_of(request, environment.name, violations)
+        size = requests.page_size(
+            request.page_size, default=DEFAULT_PAGE_SIZE, maximum=MAX_PAGE_SIZE, violations=violations
         )
-        cursor = _cursor(request.page_token, question)
-        page_size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        requests.refuse(violations)
+        cursor = requests.place(request.page_token, question, Cursor)
 
         def answer(store: Store, interrupt: Interrupt) -> ListEvaluationsResponse:
-            return _page_response(store.list_evaluations(question, page_size, cursor, interrupt), question)
+            return answers.evaluations_response(store.list_evaluations(question, size, cursor, interrupt), question)
 
         return await self._ask(answer)
 
-    async def _environment(self, name: str, token: Token, violations: list[FieldViolation]) -> Environment | None:
-        """Return the environment that is asked about; None with a violation where the request does not say which."""
-        environments = await self._catalog.environments()
-        if name:
-            environment = environments.get(name)
-        elif len(environments) == 1:
-            environment = next(iter(environments.values()))
-        else:
-            names = sorted(environments if token.environments is None else token.environments & environments.keys())
-            shown = ", ".join(names[:_MAX_NAMES_SHOWN]) + (", …" if len(names) > _MAX_NAMES_SHOWN else "")
-            violations.append(
-                FieldViolation(field="environment", description=f"must be set, for there are several: {shown}")
+    async def ListExposures(self, request: ListExposuresRequest, context: Any) -> ListExposuresResponse:
+        """Answer with one page of exposures, the first one with the checks of shares."""
+        environment, violations = await self._begin(request.environment, context)
+        question = requests.exposure_question(request, environment.name, violations)
+        weights = requests.weights(request, violations)
+        size = requests.page_size(
+            request.page_size, default=DEFAULT_EXPOSURES, maximum=MAX_EXPOSURES, violations=violations
+        )
+        requests.refuse(violations)
+        whole = (question, tuple(request.weights))
+        cursor = requests.place(request.page_token, whole, ExposureCursor)
+
+        def answer(store: Store, interrupt: Interrupt) -> ListExposuresResponse:
+            arms = () if cursor is not None else store.count_arms(question, MAX_CHECKED_FEATURES, interrupt)
+            page = store.list_exposures(question, size, cursor, interrupt)
+            return answers.exposures_response(page, arms, weights, whole)
+
+        return await self._ask(answer)
+
+    async def ListUnknownFeatures(
+        self, request: ListUnknownFeaturesRequest, context: Any
+    ) -> ListUnknownFeaturesResponse:
+        """Answer with the names that the environment does not have, the most frequent first."""
+        environment, violations = await self._begin(request.environment, context)
+        start, end_ = requests.period(request, violations)
+        requests.refuse(violations)
+        listed = environment.features
+        if listed is None:
+            return ListUnknownFeaturesResponse()
+
+        def answer(store: Store, interrupt: Interrupt) -> ListUnknownFeaturesResponse:
+            unknown = store.list_unknown_features(
+                environment.name, start, end_, listed, MAX_UNKNOWN_FEATURES, interrupt
             )
-            return None
-        if environment is None:
-            raise FlagledgerError(Reason.ENVIRONMENT_UNKNOWN, "There is no environment of this name.")
-        if token.environments is not None and environment.name not in token.environments:
-            raise FlagledgerError(Reason.TOKEN_LACKS, "The token does not permit reading this environment.")
-        return environment
+            return answers.unknown_features_response(unknown, listed)
+
+        return await self._ask(answer)
+
+    async def GetIntake(self, request: GetIntakeRequest, context: Any) -> GetIntakeResponse:
+        """Answer with what came in, and how far the store is behind."""
+        environment, violations = await self._begin(request.environment, context)
+        question = requests.intake_question(request, environment.name, violations, now=time.time_ns() // 1000)
+        requests.refuse(violations)
+        journal_state = self._journal_state
+
+        def answer(store: Store, interrupt: Interrupt) -> GetIntakeResponse:
+            intake = store.intake(question, interrupt)
+            journal = None if journal_state is None else journal_state()
+            return answers.intake_response(intake, journal, self._retention_days)
+
+        return await self._ask(answer)
+
+    async def ExportEvaluations(
+        self, request: ExportEvaluationsRequest, context: Any
+    ) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
+        """Yield the pieces of a file of recorded evaluations; how far it goes is in the metadata before them."""
+        environment, violations = await self._begin(request.environment, context)
+        question = requests.filter_of(request, environment.name, violations)
+        format_ = requests.export_format(request.format, violations)
+        requests.refuse(violations)
+        async with aclosing(self._exports.pieces(question, request.after_position, format_, context)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def DeleteIdentity(self, request: DeleteIdentityRequest, context: Any) -> DeleteIdentityResponse:
+        """Erase what was recorded of an identity; what was begun is finished even where the caller has gone."""
+        token = await self._access.authenticate_admin(context)
+        violations: list[FieldViolation] = []
+        environment = await self._access.environment(request.environment, token, violations)
+        if not request.identity_identifier:
+            violations.append(FieldViolation(field="identity_identifier", description="must not be empty"))
+        elif len(request.identity_identifier) > MAX_IDENTITY_CHARACTERS:
+            violations.append(
+                FieldViolation(
+                    field="identity_identifier",
+                    description=f"has more than {MAX_IDENTITY_CHARACTERS:,} characters: none is kept",
+                )
+            )
+        requests.refuse(violations)
+        if self._erase is None:
+            raise FlagledgerError(Reason.STORE_UNAVAILABLE, "What was recorded cannot be erased here.")
+        erased = self._erasing.submit(self._erase, environment.name, request.identity_identifier)
+        try:
+            return DeleteIdentityResponse(deleted_evaluation_count=await asyncio.wrap_future(erased))
+        except StoreError as error:
+            get_logger().warning("an identity could not be erased", error=str(error))
+            raise FlagledgerError(
+                Reason.STORE_UNAVAILABLE,
+                "The identity could not be erased, or not everywhere. Send the same again: what is gone stays gone.",
+            ) from error
+
+    async def _begin(self, environment: str, context: Any) -> tuple[Environment, list[FieldViolation]]:
+        """Return which environment the caller asks about, and what is wrong with that; refuse who may not."""
+        token = await self.authenticate(context)
+        violations: list[FieldViolation] = []
+        return await self._access.environment(environment, token, violations), violations
 
     async def _ask(self, question: Callable[[Store, Interrupt], _T]) -> _T:
         interrupt = Interrupt()
-        asked = self._threads.submit(lambda: question(self._store_provider(), interrupt))
-        self._asked[asked] = interrupt
-        asked.add_done_callback(self._asked.pop)
+        asked: Future[_T] | None = None
         try:
+            asked = self._threads.submit(lambda: question(self._store_provider(), interrupt), interrupt)
             # A deadline of the caller's own, like its going away, arrives as a cancellation.
             async with asyncio.timeout(self._seconds):
                 return await asyncio.wrap_future(asked)
         except TimeoutError:
             raise FlagledgerError(
-                Reason.STORE_UNAVAILABLE,
+                Reason.QUESTION_TOO_LONG,
                 f"The question took longer than {self._seconds:g} s and was ended. Narrow its period.",
-                retry_after=self._seconds,
             ) from None
+        except TooManyBucketsError as error:
+            requests.refuse([FieldViolation(field="bucket", description=str(error))])
+            raise
         except StoreError as error:
             get_logger().warning("a question could not be answered", error=str(error))
             raise FlagledgerError(
@@ -196,96 +309,5 @@ class QueryServicer:
                 "What was recorded cannot be read at the moment. Evaluations go on being recorded; ask again.",
             ) from error
         finally:
-            _end(asked, interrupt)
-
-
-def _end(asked: Future[Any], interrupt: Interrupt) -> None:
-    """Interrupt the question, if it has not returned, until it does."""
-    if not asked.done():
-        interrupt.ask()
-        asyncio.get_running_loop().call_later(_INTERRUPT_AGAIN_SECONDS, _end, asked, interrupt)
-
-
-def _credentials(context: Any) -> str | None:
-    """Return the bearer token of a call; None where there is none, or where there is more than one."""
-    values = {value for name, value in context.invocation_metadata() or () if name.lower() == TOKEN_METADATA}
-    if len(values) != 1:
-        return None
-    (value,) = values
-    if not isinstance(value, str):
-        return None
-    scheme, _, credentials = value.partition(" ")
-    return credentials.strip() or None if scheme.lower() == _SCHEME else None
-
-
-def _period(
-    request: ListFeaturesRequest | ListEvaluationsRequest, violations: list[FieldViolation]
-) -> tuple[int | None, int | None]:
-    start = _microseconds(request.start_time, "start_time", violations) if request.HasField("start_time") else None
-    end = _microseconds(request.end_time, "end_time", violations) if request.HasField("end_time") else None
-    if start is not None and end is not None and end < start:
-        violations.append(FieldViolation(field="end_time", description="must not lie before start_time"))
-    return start, end
-
-
-def _microseconds(time: timestamp_pb2.Timestamp, field: str, violations: list[FieldViolation]) -> int | None:
-    if not (_MIN_SECONDS <= time.seconds <= _MAX_SECONDS and 0 <= time.nanos <= _MAX_NANOS):
-        violations.append(
-            FieldViolation(field=field, description="must lie in the years 1 to 9999, with nanos from 0 to 999,999,999")
-        )
-        return None
-    return time.seconds * 1_000_000 + time.nanos // 1000
-
-
-def _cursor(token: str, question: Filter) -> Cursor | None:
-    if not token:
-        return None
-    try:
-        return page_token.decode(token, question)
-    except ValueError as error:
-        raise _invalid([FieldViolation(field="page_token", description=str(error))]) from error
-
-
-def _invalid(violations: list[FieldViolation]) -> FlagledgerError:
-    fields = ", ".join(dict.fromkeys(violation.field for violation in violations))
-    return FlagledgerError(
-        Reason.QUERY_INVALID,
-        f"The question cannot be answered as it was asked: {fields}.",
-        violations=tuple(violations),
-    )
-
-
-def _features_response(features: Features, listed: frozenset[str] | None) -> ListFeaturesResponse:
-    summaries = {
-        totals.feature_name: feature_summary(totals, in_catalog=listed is None or totals.feature_name in listed)
-        for totals in features.totals
-    }
-    for name in (listed or frozenset()) - summaries.keys():
-        summaries[name] = FeatureSummary(feature_name=name, in_catalog=True)
-    # JSON texts of small numbers grow as messages, so that the store's own limit does not hold for the answer.
-    used = 0
-    for name in sorted(summaries):
-        used += summaries[name].last_value.ByteSize()
-        if used > LAST_VALUES_BYTES:
-            summaries[name].ClearField("last_value")
-    return ListFeaturesResponse(
-        features=[summaries[name] for name in sorted(summaries)],
-        data_since=None if features.data_since is None else timestamp(features.data_since),
-    )
-
-
-def _page_response(page: Page, question: Filter) -> ListEvaluationsResponse:
-    response = ListEvaluationsResponse()
-    following, used = page.next, 0
-    for index, row in enumerate(page.rows):
-        evaluation = recorded_evaluation(row)
-        # The store has measured texts; as messages they may be longer.
-        used += evaluation.ByteSize()
-        if index and used > PAGE_BYTES:
-            before = page.rows[index - 1]
-            following = Cursor(evaluation_time=before.evaluation_time, position=before.position)
-            break
-        response.evaluations.append(evaluation)
-    if following is not None:
-        response.next_page_token = page_token.encode(question, following)
-    return response
+            if asked is not None:
+                end(asked, interrupt)

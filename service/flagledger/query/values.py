@@ -8,7 +8,9 @@ from typing import Any
 import orjson
 from google.protobuf import struct_pb2, timestamp_pb2
 
-from flagledger.store.base import FeatureTotals, RecordedRow
+from flagledger.store.intake import UnknownFeature
+from flagledger.store.questions import Exposure, FeatureTotals, Group, GroupValue, RecordedRow, SdkUse
+from flagledger.v1 import query_service_pb2
 from flagledger.v1.query_service_pb2 import FeatureSummary, Origin, RecordedEvaluation
 
 _MICROSECONDS = 1_000_000
@@ -54,10 +56,68 @@ def feature_summary(totals: FeatureTotals, *, in_catalog: bool) -> FeatureSummar
         identity_count=totals.identity_count,
         first_evaluation_time=timestamp(totals.first_evaluation_time),
         last_evaluation_time=timestamp(totals.last_evaluation_time),
+        last_seen_time=timestamp(totals.last_evaluation_time),
+        enabled_known_count=totals.enabled_known_count,
+        multiple_value_identity_count=totals.multiple_value_identity_count,
+        sdks=[sdk_use(use) for use in totals.sdks],
+        identities_approximate=totals.identities_approximate,
     )
     if totals.last_value is not None:
         fill_value(message.last_value, orjson.loads(totals.last_value))
     return message
+
+
+def sdk_use(use: SdkUse) -> query_service_pb2.SdkUse:
+    """Return *use* as it stands in an answer."""
+    return query_service_pb2.SdkUse(
+        sdk_name=use.sdk_name,
+        sdk_version=use.sdk_version,
+        evaluation_count=use.evaluation_count,
+        last_time=timestamp(use.last_time),
+    )
+
+
+def count_group(name: str, group: Group, value: GroupValue) -> query_service_pb2.CountGroup:
+    """Return that a series has *value* in common, *group* being called *name*."""
+    message = query_service_pb2.CountGroup(name=name)
+    match group.kind, value:
+        case (("value" | "trait"), str()):
+            fill_value(message.value, orjson.loads(value))
+        case "origin", int():
+            # Of one that a newer version wrote, the number.
+            known = value in Origin.values()
+            fill_value(message.value, Origin.Name(Origin.ValueType(value)) if known else str(value))
+        case _:
+            fill_value(message.value, value)
+    return message
+
+
+def exposure(row: Exposure) -> query_service_pb2.Exposure:
+    """Return *row* as it stands in an answer."""
+    message = query_service_pb2.Exposure(
+        feature_name=row.feature_name,
+        identity_identifier=row.identity_identifier,
+        exposure_time=timestamp(row.exposure_time),
+        arm=row.arm,
+        variant=row.variant,
+        multiple_arms=row.multiple_arms,
+        evaluation_count=row.evaluation_count,
+    )
+    if row.value is not None:
+        fill_value(message.value, orjson.loads(row.value))
+    return message
+
+
+def unknown_feature(row: UnknownFeature, likely_match: str | None) -> query_service_pb2.UnknownFeature:
+    """Return *row* as it stands in an answer, *likely_match* being the feature that was meant."""
+    return query_service_pb2.UnknownFeature(
+        feature_name=row.feature_name,
+        likely_match=likely_match or "",
+        evaluation_count=row.evaluation_count,
+        first_seen_time=timestamp(row.first_seen_time),
+        last_seen_time=timestamp(row.last_seen_time),
+        sdks=[sdk_use(use) for use in row.sdks],
+    )
 
 
 def timestamp(microseconds: int) -> timestamp_pb2.Timestamp:

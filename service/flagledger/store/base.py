@@ -12,17 +12,27 @@ in between.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
-PAGE_BYTES: Final = 3 << 20
-"""Texts of a page beyond which it holds no further row. A usual gRPC client takes 4 MiB."""
-LAST_VALUES_BYTES: Final = 2 << 20
-"""Last values of one answer; it may hold any number of features besides."""
+from flagledger.store.intake import Intake, IntakeQuestion, UnknownFeatures
+from flagledger.store.questions import (
+    ArmTotals,
+    CountQuestion,
+    Counts,
+    Cursor,
+    Export,
+    ExposureCursor,
+    ExposurePage,
+    ExposureQuestion,
+    Features,
+    Filter,
+    Page,
+)
 
 
 class StoreError(Exception):
@@ -92,6 +102,12 @@ class QuestionEndedError(StoreError):
     """The question was ended through its `Interrupt` before it was answered."""
 
 
+class TooManyBucketsError(StoreError):
+    """The period has more buckets than an answer may hold. The message is a sentence about the field `bucket`."""
+
+    temporary = False
+
+
 class Interrupt:
     """
     Ends one question from another thread, so that nobody works on an answer that nobody waits for.
@@ -138,106 +154,6 @@ class SetAside:
     position: int
     payload: bytes
     description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureTotals:
-    """
-    What was recorded of one feature in a period. Counts are sums of `count`.
-
-    Attributes:
-        feature_name: Exact name.
-        evaluation_count: Evaluations.
-        enabled_count: Evaluations that were enabled.
-        identity_count: Distinct identities.
-        first_evaluation_time: Earliest evaluation, in microseconds since the epoch.
-        last_evaluation_time: Latest evaluation, in microseconds since the epoch.
-        last_value: Value of the latest evaluation as JSON text (of equal times, of the highest position); None where it
-            had none, or where those before it have used up `LAST_VALUES_BYTES`.
-    """
-
-    feature_name: str
-    evaluation_count: int
-    enabled_count: int
-    identity_count: int
-    first_evaluation_time: int
-    last_evaluation_time: int
-    last_value: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Features:
-    """Totals by ascending feature name, and the first receipt that the environment holds; None where it holds none."""
-
-    totals: tuple[FeatureTotals, ...]
-    data_since: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """
-    Which evaluations are asked for; what is not None must hold.
-
-    Attributes:
-        environment: Name of the environment.
-        feature_name: Exact name of a feature.
-        identity_identifier: Exact identifier.
-        segment_name: A segment among the evaluation's own.
-        start: Earliest evaluation time, inclusive, in microseconds since the epoch.
-        end: Latest evaluation time, exclusive, in microseconds since the epoch.
-    """
-
-    environment: str
-    feature_name: str | None = None
-    identity_identifier: str | None = None
-    segment_name: str | None = None
-    start: int | None = None
-    end: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """The last evaluation of a page: the next page begins behind it. Evaluations that arrive later do not move it."""
-
-    evaluation_time: int
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRow:
-    """
-    An evaluation as it was recorded: what flagledger.v1.RecordedEvaluation says.
-
-    `value`, `traits` and `metadata` are JSON texts, or None for absent; `traits` is an object in the order as sent, in which
-    a key that was sent twice stands twice. Times are in microseconds since the epoch.
-    """
-
-    position: int
-    feature_name: str
-    enabled: bool | None
-    value: str | None
-    evaluation_time: int
-    identity_identifier: str | None
-    traits: str | None
-    segment_names: Sequence[str]
-    variant: str
-    reason: str
-    metadata: str | None
-    count: int
-    environment: str
-    batch_id: str
-    receive_time: int
-    origin: int
-    sdk_name: str
-    sdk_version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Evaluations, the newest first, and where the next page begins; None on the last one."""
-
-    rows: tuple[RecordedRow, ...]
-    next: Cursor | None
 
 
 class Store(Protocol):
@@ -306,15 +222,55 @@ class Store(Protocol):
     def maintain(self) -> None:
         """Do what is due, such as a checkpoint once enough bytes or time have passed. To be called often; mostly free."""
 
+    def erase_identity(self, environment: str, identity_identifier: str) -> int:
+        """
+        Erase what was recorded of an identity and return how many rows that were.
+
+        When the call returns, nothing brings the rows back, not even the loss of the store's own log; entries that are applied
+        later are another matter. What is set aside and holds the identifier is erased too. Belongs to the thread that applies.
+        """
+
+    def drop_before(self, received: int) -> int:
+        """
+        Erase rows, discards and set-aside entries received before *received* (microseconds since the epoch), some of them at
+        least; return how many rows went. To be called until that is 0. Belongs to the thread that applies.
+        """
+
     def list_features(
-        self, environment: str, start: int | None, end: int | None, interrupt: Interrupt | None = None
+        self,
+        environment: str,
+        start: int | None,
+        end: int | None,
+        interrupt: Interrupt | None = None,
+        feature_name: str | None = None,
     ) -> Features:
         """
-        Return the totals of every feature of *environment* evaluated in [start, end); None is unbounded.
+        Return the totals of every feature of *environment* evaluated in [start, end), or of *feature_name* alone.
+
+        None is unbounded.
 
         From the first value on that does not fit into `LAST_VALUES_BYTES` any more, the totals hold none.
 
         Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
+
+    def last_seen(
+        self, environment: str, names: Collection[str], end: int | None, interrupt: Interrupt | None = None
+    ) -> dict[str, int]:
+        """
+        Return the time of the last evaluation before *end* of each of the features called *names* that has one.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
+
+    def count_evaluations(self, question: CountQuestion, interrupt: Interrupt | None = None) -> Counts:
+        """
+        Return counts over time and by groups.
+
+        Raises:
+            TooManyBucketsError: The period has more than `MAX_BUCKETS`.
             QuestionEndedError: *interrupt* was asked.
         """
 
@@ -332,6 +288,68 @@ class Store(Protocol):
 
         Raises:
             QuestionEndedError: *interrupt* was asked.
+        """
+
+    def list_exposures(
+        self,
+        question: ExposureQuestion,
+        page_size: int,
+        cursor: ExposureCursor | None,
+        interrupt: Interrupt | None = None,
+    ) -> ExposurePage:
+        """
+        Return at most *page_size* exposures behind *cursor*; a page whose texts come to `PAGE_BYTES` ends there.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
+
+    def count_arms(
+        self, question: ExposureQuestion, feature_limit: int, interrupt: Interrupt | None = None
+    ) -> tuple[ArmTotals, ...]:
+        """
+        Return the arms of the first *feature_limit* features by name that have exposures.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
+
+    def list_unknown_features(
+        self,
+        environment: str,
+        start: int | None,
+        end: int | None,
+        known: frozenset[str],
+        limit: int,
+        interrupt: Interrupt | None = None,
+    ) -> UnknownFeatures:
+        """
+        Return at most *limit* names received in [start, end) that are not *known*.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
+
+    def intake(self, question: IntakeQuestion, interrupt: Interrupt | None = None) -> Intake:
+        """
+        Return what came in.
+
+        Raises:
+            TooManyBucketsError: The period has more than `MAX_BUCKETS`.
+            QuestionEndedError: *interrupt* was asked.
+        """
+
+    def export(
+        self,
+        filter: Filter,  # noqa: A002  # the field's own word
+        after_position: int,
+        interrupt: Interrupt | None = None,
+    ) -> Export:
+        """
+        Return the evaluations behind *after_position*, those received earlier first from batch to batch.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked; also while batches are read.
         """
 
     def close(self) -> None:

@@ -9,14 +9,14 @@ hold this one equal to.
 What a row costs, as multiples of upb parsing alone (three traits, two segments, 137 bytes; one thread): ptars alone 2, this
 5, the loop over messages 44. Where every row holds an object of its own as value: this 11, the loop 37.
 
-JSON texts: compact, keys of nested objects sorted, numbers doubles of which integral ones up to 2^53 are written as
-integers (protobuf does not keep whether 1 or 1.0 was sent). JSON null is the text `null`; an absent value is NULL.
+JSON texts have the form of `json_texts`, in which integral numbers are integers (protobuf does not keep whether 1 or 1.0 was
+sent). JSON null is the text `null`; an absent value is NULL.
 Traits are one object in the order as sent, in which a key that was sent twice stands twice.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -28,17 +28,12 @@ from google.protobuf import struct_pb2
 
 from flagledger.internal.v1 import journal_pb2
 from flagledger.journal.base import Entry
+from flagledger.store.json_texts import MAX_EXACT, json_text, plain_number, string_texts
+from flagledger.store.questions import MAX_TIME, MIN_TIME
 
 # A row's position is its entry's position and its index in the entry: unique, and growing with receipt.
 INDEX_BITS: Final = 16
 MAX_EVALUATIONS: Final = 1 << INDEX_BITS
-
-# Proleptic years 1 to 9999, what google.protobuf.Timestamp holds, in microseconds since the epoch.
-MIN_TIME: Final = -62_135_596_800_000_000
-MAX_TIME: Final = 253_402_300_799_999_999
-
-# Integers up to here are doubles, each of them.
-MAX_EXACT: Final = float(1 << 53)
 
 _TIME: Final = pa.timestamp("us")  # UTC; with a zone, reading it back would need a library of zones
 _NAME: Final = pa.dictionary(pa.int32(), pa.string())
@@ -225,7 +220,7 @@ def _json_texts(values: pa.StructArray) -> pa.Array:
     """Return each ColumnarValue as JSON text, NULL where it is absent or of no kind."""
     null, number, string, boolean, struct, array = values.flatten()
     ways: tuple[tuple[pa.Array, Callable[[pa.Array], pa.Array]], ...] = (
-        (string, _string_texts),
+        (string, string_texts),
         (number, _number_texts),
         (boolean, lambda column: pc.if_else(column, _TRUE, _FALSE)),
         (struct, lambda column: _nested_texts(column, _struct_text)),
@@ -243,27 +238,12 @@ def _traits_texts(traits: pa.ListArray) -> pa.Array:
         return pa.nulls(len(traits), pa.string())
     keys, values = flat.flatten()
     names = keys.dictionary_encode()
-    keys = _string_texts(names.dictionary).take(names.indices)
+    keys = string_texts(names.dictionary).take(names.indices)
     members = pc.binary_join_element_wise(keys, pc.coalesce(_json_texts(values), _NULL), _COLON)
     offsets = pc.subtract(traits.offsets, traits.offsets[0])
     inner = pc.binary_join(pa.ListArray.from_arrays(offsets, members), _COMMA)
     texts = pc.binary_join_element_wise(_OPEN, inner, _CLOSE, _NOTHING)
     return pc.if_else(pc.equal(pc.list_value_length(traits), _ZERO), _ABSENT, texts)
-
-
-_ESCAPED: Final = re.compile(rb'["\\\x00-\x1f]')
-_ESCAPED_PATTERN: Final = r'["\\\x00-\x1f]'
-
-
-def _string_texts(strings: pa.Array) -> pa.Array:
-    texts = pc.binary_join_element_wise(_QUOTE, strings, _QUOTE, _NOTHING)
-    data = strings.buffers()[2]
-    # One look at all bytes: most batches hold nothing that JSON escapes.
-    if data is None or not _ESCAPED.search(data):
-        return texts
-    escaped = pc.fill_null(pc.match_substring_regex(strings, _ESCAPED_PATTERN), _NO)
-    replacements = [orjson.dumps(text).decode() for text in strings.filter(escaped).to_pylist()]
-    return pc.replace_with_mask(texts, escaped, pa.array(replacements, pa.string()))
 
 
 def _number_texts(numbers: pa.Array) -> pa.Array:
@@ -297,11 +277,6 @@ def _list_text(serialised: bytes) -> str:
     return json_text([plain_value(value) for value in struct_pb2.ListValue.FromString(serialised).values])
 
 
-def json_text(plain: Any) -> str:
-    """Return the JSON text of plain Python values, keys sorted."""
-    return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS).decode()
-
-
 def plain_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
     """Return *struct* as plain Python values, integral numbers as integers."""
     return {key: plain_value(value) for key, value in struct.fields.items()}
@@ -319,6 +294,8 @@ def plain_value(value: struct_pb2.Value) -> Any:
         case "string_value":
             return value.string_value
         case "number_value":
+            if not math.isfinite(value.number_value):
+                raise ConversionError("a number is infinite or NaN")
             return plain_number(value.number_value)
         case "bool_value":
             return value.bool_value
@@ -328,12 +305,3 @@ def plain_value(value: struct_pb2.Value) -> Any:
             return [plain_value(item) for item in value.list_value.values]
         case _:
             return None
-
-
-def plain_number(number: float) -> int | float:
-    """Return *number* as an integer where it is one, up to 2^53 and not -0.0; JSON knows no other difference."""
-    if number - number != 0:  # infinite or NaN
-        raise ConversionError("a number is infinite or NaN")
-    if number.is_integer() and abs(number) <= MAX_EXACT and str(number) != "-0.0":
-        return int(number)
-    return number

@@ -38,22 +38,19 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from flagledger.store import duckdb_queries, duckdb_texts
+from flagledger.store import duckdb_erase, duckdb_hashes, duckdb_texts
 from flagledger.store.base import (
     BehindJournalError,
-    Cursor,
-    Features,
-    Filter,
     Interrupt,
     OtherJournalError,
     OverlapError,
-    Page,
     QuestionEndedError,
     RowsRefusedError,
     SetAside,
     StoreError,
 )
 from flagledger.store.duckdb_file import Settings, log_of, meaning, open_file
+from flagledger.store.duckdb_questions import Questions
 
 CHECKPOINT_BYTES: Final = 32 << 20
 CHECKPOINT_ROWS: Final = 500_000
@@ -63,11 +60,12 @@ CHECKPOINT_SECONDS: Final = 30.0
 MAX_REFUSED_CHECKPOINTS: Final = 20
 MAX_LOG_FACTOR: Final = 2
 MEMORY_LIMIT: Final = "256MB"
+MAX_SPILLED: Final = "8GiB"
 # Each caller works in its own thread already; more of them here cost memory and a third of the rows per core.
 THREADS: Final = 1
 
 
-class DuckDBStore:
+class DuckDBStore(Questions):
     """
     A `Store` in one DuckDB file.
 
@@ -106,6 +104,8 @@ class DuckDBStore:
         self._settings: Settings = {
             "threads": threads,
             "memory_limit": memory_limit,
+            # Questions must not take the room that intake needs; one that would is refused.
+            "max_temp_directory_size": MAX_SPILLED,
             # Checkpoints are ours to time: trimming follows them, and a commit that hides one has a long tail.
             "checkpoint_threshold": "1TB",
             # The first that compresses long texts well; named, so that a newer DuckDB goes on writing what this reads.
@@ -164,7 +164,7 @@ class DuckDBStore:
             short, pieces = duckdb_texts.split(rows)
             try:
                 connection.execute("BEGIN TRANSACTION").fetchall()
-                _insert(connection, "evaluations", short)
+                _insert(connection, "evaluations", short, duckdb_hashes.COLUMNS)
                 _insert(connection, "long_texts", pieces)
                 _insert(connection, "discards", discards)
                 _keep(connection, stream, set_aside)
@@ -201,23 +201,22 @@ class DuckDBStore:
             ):
                 self._checkpoint_politely(connection)
 
-    def list_features(
-        self, environment: str, start: int | None, end: int | None, interrupt: Interrupt | None = None
-    ) -> Features:
-        """Return the totals of every feature of *environment* evaluated in [start, end)."""
-        with self._reading(interrupt) as connection:
-            return duckdb_queries.list_features(connection, environment, start, end)
+    def erase_identity(self, environment: str, identity_identifier: str) -> int:
+        """Erase what was recorded of an identity, for good: the file itself says so when this returns."""
+        with self._errors():
+            connection = self._own()
+            erased = duckdb_erase.erase_identity(connection, environment, identity_identifier)
+            # Also where nothing was found: the call before may have got no further than the log.
+            self._checkpoint(connection)
+            return erased
 
-    def list_evaluations(
-        self,
-        filter: Filter,  # noqa: A002  # the field's own word
-        page_size: int,
-        cursor: Cursor | None,
-        interrupt: Interrupt | None = None,
-    ) -> Page:
-        """Return at most *page_size* evaluations behind *cursor*, the newest first."""
-        with self._reading(interrupt) as connection:
-            return duckdb_queries.list_evaluations(connection, filter, page_size, cursor)
+    def drop_before(self, received: int) -> int:
+        """Erase the oldest of what was received before *received*; return how much that was, 0 where none is left."""
+        with self._errors():
+            dropped = duckdb_erase.drop_before(self._own(), received)
+            if dropped and self._uncovered_since is None:
+                self._uncovered_since = time.monotonic()
+            return dropped
 
     def close(self) -> None:
         """Make a checkpoint as far as possible and let go of the file."""
@@ -361,12 +360,14 @@ class DuckDBStore:
             raise meaning(self._path, error) from error
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, batch: pa.RecordBatch) -> None:
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, batch: pa.RecordBatch, more: str = "") -> None:
+    """Insert *batch*, and *more* columns that SQL makes out of its own."""
     if not batch.num_rows:
         return
+    columns = f"*, {more}" if more else "*"
     connection.register("arriving", batch)
     try:
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM arriving").fetchall()  # noqa: S608  # our names
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT {columns} FROM arriving").fetchall()  # noqa: S608  # our names
     finally:
         connection.unregister("arriving")
 

@@ -9,12 +9,12 @@ from typing import Final
 
 import duckdb
 
-from flagledger.store import duckdb_texts
+from flagledger.store import duckdb_hashes, duckdb_texts
 from flagledger.store.base import DiskFullError, NewerFormatError, StoreError, UnreadableError
 from flagledger.telemetry.logging import get_logger
 
-FORMAT: Final = 1
-"""The format that this version reads and writes."""
+FORMAT: Final = 2
+"""The format that this version reads and writes. The first had no hashes (module `duckdb_hashes`)."""
 
 Settings = dict[str, str | bool | int | float | list[str]]
 
@@ -50,7 +50,9 @@ _TABLES: Final = (
         receive_time TIMESTAMP NOT NULL,
         origin INTEGER NOT NULL,
         sdk_name VARCHAR NOT NULL,
-        sdk_version VARCHAR NOT NULL
+        sdk_version VARCHAR NOT NULL,
+        feature_hash UINTEGER,
+        identity_hash UBIGINT
     )
     """,
     """
@@ -169,13 +171,17 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             f"{path} has format {versions[0][0]}, which a newer version wrote; this one reads up to {FORMAT}. "
             "Start the newer version again, or put back a backup."
         )
-    # The first files of this format lack it.
+    # The first files of the first format lack it.
     connection.execute(duckdb_texts.TABLE).fetchall()
+    duckdb_hashes.ensure(connection)
+    if versions[0][0] < FORMAT:
+        connection.execute("UPDATE format SET version = ?", [FORMAT]).fetchall()
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("BEGIN TRANSACTION").fetchall()
     for table in _TABLES:
         connection.execute(table).fetchall()
+    duckdb_hashes.remember(connection)
     connection.execute("INSERT INTO format VALUES (?)", [FORMAT]).fetchall()
     connection.execute("COMMIT").fetchall()

@@ -1,5 +1,5 @@
 """
-The questions, as DuckDB is asked them. Every result is fetched whole: an open one would block its connection.
+Features and evaluations, as DuckDB is asked for them. Every result is fetched whole: an open one would block its connection.
 
 Long texts are kept apart (module `duckdb_texts`) and a public key may send them, so that no question holds many: only those
 are read that the answer has room for.
@@ -7,16 +7,27 @@ are read that the answer has room for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 
 from flagledger.store import duckdb_texts
-from flagledger.store.base import (
+from flagledger.store.duckdb_hashes import FEATURE_HASH
+from flagledger.store.duckdb_sql import (
+    EXACT_ROWS,
+    SAMPLE_ROWS,
+    Conditions,
+    conditions,
+    filtered,
+    mask_for,
+    one_moment,
+    with_value_key,
+)
+from flagledger.store.questions import (
     LAST_VALUES_BYTES,
+    MAX_SDKS,
     PAGE_BYTES,
     Cursor,
     Features,
@@ -24,30 +35,40 @@ from flagledger.store.base import (
     Filter,
     Page,
     RecordedRow,
+    SdkUse,
 )
 
-_PERIOD: Final = """
-    AND ($start IS NULL OR evaluation_time >= make_timestamp($start::BIGINT))
-    AND ($end IS NULL OR evaluation_time < make_timestamp($end::BIGINT))
+_T = TypeVar("_T")
+
+# One pass over the rows, grouped finely; all the rest is of these few.
+_TOTALS: Final = """
+    WITH parts AS MATERIALIZED (
+        SELECT feature_name, sdk_name, sdk_version, enabled, sum("count")::BIGINT AS evaluations, count(*) AS entries,
+            min(evaluation_time) AS first_time, max(evaluation_time) AS last_time
+        FROM evaluations WHERE {where} GROUP BY ALL
+    ), sdks AS (
+        SELECT feature_name, sdk_name, sdk_version, sum(evaluations)::BIGINT AS evaluations,
+            epoch_us(max(last_time)) AS last_time
+        FROM parts GROUP BY feature_name, sdk_name, sdk_version
+        QUALIFY row_number() OVER (PARTITION BY feature_name ORDER BY sum(evaluations) DESC, sdk_name, sdk_version) <= {sdks}
+    ), listed AS (
+        SELECT feature_name,
+            list([sdk_name, sdk_version, evaluations::VARCHAR, last_time::VARCHAR]
+                ORDER BY evaluations DESC, sdk_name, sdk_version) AS sdks
+        FROM sdks GROUP BY feature_name
+    )
+    SELECT feature_name, sum(evaluations)::BIGINT, coalesce(sum(evaluations) FILTER (WHERE enabled), 0)::BIGINT,
+        coalesce(sum(evaluations) FILTER (WHERE enabled IS NOT NULL), 0)::BIGINT, sum(entries)::BIGINT,
+        epoch_us(min(first_time)), epoch_us(max(last_time)), any_value(sdks)
+    FROM parts JOIN listed USING (feature_name) GROUP BY feature_name ORDER BY feature_name
 """
 
-_FEATURES: Final = f"""
-    SELECT
-        feature_name,
-        sum("count")::BIGINT,
-        coalesce(sum("count") FILTER (WHERE enabled), 0)::BIGINT,
-        count(DISTINCT identity_identifier),
-        epoch_us(min(evaluation_time)),
-        epoch_us(max(evaluation_time)),
-        arg_max_null(value, (evaluation_time, position)),
-        arg_max(position, (evaluation_time, position))
-    FROM evaluations
-    WHERE environment = $environment {_PERIOD}
-    GROUP BY feature_name
-    ORDER BY feature_name
-"""  # noqa: S608  # made of constants alone
-
-_DATA_SINCE: Final = "SELECT epoch_us(min(receive_time)) FROM evaluations WHERE environment = $environment"
+_IDENTITIES: Final = """
+    SELECT feature_name, count(*), count(*) FILTER (WHERE least <> greatest) FROM (
+        SELECT feature_name, identity_hash, min(hash({value})) AS least, max(hash({value})) AS greatest
+        FROM {source} WHERE {where} AND identity_hash IS NOT NULL {sampled} GROUP BY feature_name, identity_hash
+    ) GROUP BY feature_name
+"""
 
 # In the order of RecordedRow.
 _RECORDED: Final = """
@@ -61,29 +82,150 @@ _VALUE: Final = ("value",)
 # What the names and numbers of a row take beside its texts.
 _ROW_BYTES: Final = 300
 
+SMALL_ROWS: Final = 10_000
+"""Rows up to which the identities of a feature are told apart one by one, however many rows the others have."""
 
-def list_features(
-    connection: duckdb.DuckDBPyConnection, environment: str, start: int | None, end: int | None
-) -> Features:
-    """Return the totals of every feature of *environment* evaluated in [start, end)."""
-    parameters = {"environment": environment, "start": start, "end": end}
-    with _one_moment(connection):
-        rows = connection.execute(_FEATURES, parameters).fetchall()
-        ((since,),) = connection.execute(_DATA_SINCE, {"environment": environment}).fetchall()
-        values = _values(connection, [row[-2:] for row in rows])
+# What is looked for at once: DuckDB skips what holds none of a list that it knows beforehand.
+_AT_ONCE: Final = 200
+
+
+def list_features(connection: duckdb.DuckDBPyConnection, question: Filter) -> Features:
+    """Return the totals of every feature that *question* leaves, which asks for no trait."""
+    environment, asked = question.environment, conditions(question)
+    with one_moment(connection):
+        rows = connection.execute(_TOTALS.format(where=asked.where, sdks=MAX_SDKS), asked.parameters).fetchall()
+        since = data_since(connection, environment)
+        identities = _identities(connection, asked, {row[0]: row[4] for row in rows})
+        last = _last(connection, environment, {row[0]: row[6] for row in rows})
+        values = last_values(connection, [last[row[0]] for row in rows])
     totals = tuple(
         FeatureTotals(
             feature_name=name,
             evaluation_count=evaluations,
             enabled_count=enabled,
-            identity_count=identities,
-            first_evaluation_time=first,
-            last_evaluation_time=last,
-            last_value=values.get(position),
+            enabled_known_count=known,
+            identity_count=identities[name][0],
+            multiple_value_identity_count=identities[name][1],
+            identities_approximate=identities[name][2],
+            first_evaluation_time=first_time,
+            last_evaluation_time=last_time,
+            last_value=values.get(last[name][1]),
+            sdks=sdk_uses(sdks),
         )
-        for name, evaluations, enabled, identities, first, last, _, position in rows
+        for name, evaluations, enabled, known, _, first_time, last_time, sdks in rows
     )
     return Features(totals=totals, data_since=since)
+
+
+def last_seen(connection: duckdb.DuckDBPyConnection, question: Filter, names: Collection[str]) -> dict[str, int]:
+    """Return the time of the last evaluation that *question* leaves of each of the features called *names* that has one."""
+    asked = conditions(question)
+    hashed = FEATURE_HASH.format("name")
+    with one_moment(connection):
+        found: list[Any] = []
+        for some in _some(sorted(names)):
+            # Beforehand, so that DuckDB skips what holds none of them.
+            ((hashes,),) = connection.execute(
+                f"SELECT list(DISTINCT {hashed}) FROM (SELECT unnest($names) AS name)",  # noqa: S608  # our expression
+                {"names": some},
+            ).fetchall()
+            found += connection.execute(
+                "SELECT feature_name, epoch_us(max(evaluation_time)) FROM evaluations "  # noqa: S608  # integers of ours
+                f"WHERE {asked.where} AND feature_hash IN ({', '.join(map(str, hashes))}) "
+                "AND feature_name IN (SELECT unnest($names)) GROUP BY feature_name",
+                asked.parameters | {"names": some},
+            ).fetchall()
+    return dict(found)
+
+
+def sdk_uses(listed: Sequence[Sequence[str]]) -> tuple[SdkUse, ...]:
+    """Return lists of name, version, evaluations and last time, all of them texts, as values."""
+    return tuple(
+        SdkUse(sdk_name=name, sdk_version=version, evaluation_count=int(evaluations), last_time=int(last_time))
+        for name, version, evaluations, last_time in listed
+    )
+
+
+def data_since(connection: duckdb.DuckDBPyConnection, environment: str) -> int | None:
+    """Return the first receipt that *environment* holds, in microseconds since the epoch."""
+    # The first row in the file is not the first that was received, but no row of a later block can lie before it, and blocks
+    # are skipped by their least time.
+    found = connection.execute(
+        "SELECT epoch_us(receive_time) FROM evaluations WHERE environment = $environment LIMIT 1",
+        {"environment": environment},
+    ).fetchall()
+    if not found:
+        return None
+    ((since,),) = connection.execute(
+        "SELECT epoch_us(min(receive_time)) FROM evaluations "
+        "WHERE environment = $environment AND receive_time <= make_timestamp($first)",
+        {"environment": environment, "first": found[0][0]},
+    ).fetchall()
+    return int(since)
+
+
+def _identities(
+    connection: duckdb.DuckDBPyConnection, asked: Conditions, entries: Mapping[str, int]
+) -> dict[str, tuple[int, int, bool]]:
+    """
+    Return distinct identities of each feature, those that saw several values, and whether the two are estimates.
+
+    Args:
+        connection: Of one's own.
+        asked: Which evaluations.
+        entries: Rows of each feature.
+    """
+    none = dict.fromkeys(entries, (0, 0, False))
+    left = sum(entries.values())
+    if left <= EXACT_ROWS:
+        return none | _told_apart(connection, asked, 0, None)
+    # The small ones exactly, of which a sample says little, as far as that is cheap; for the others it does.
+    exact: list[str] = []
+    for name in sorted(entries, key=lambda name: (entries[name], name)):
+        if entries[name] > SMALL_ROWS or sum(entries.values()) - left + entries[name] > SAMPLE_ROWS:
+            break
+        exact.append(name)
+        left -= entries[name]
+    mask = mask_for(left)
+    sampled = none | {name: (0, 0, bool(mask)) for name in entries} | _told_apart(connection, asked, mask, None)
+    return sampled | dict.fromkeys(exact, (0, 0, False)) | (_told_apart(connection, asked, 0, exact) if exact else {})
+
+
+def _told_apart(
+    connection: duckdb.DuckDBPyConnection, asked: Conditions, mask: int, names: list[str] | None
+) -> dict[str, tuple[int, int, bool]]:
+    made = Conditions(source=asked.source, parameters=dict(asked.parameters))
+    value = with_value_key(connection, made)
+    sampled = f"AND identity_hash & {mask} = 0" if mask else ""
+    if names is not None:
+        sampled += " AND feature_name IN (SELECT unnest($names))"
+        made.parameters["names"] = names
+    rows = connection.execute(
+        _IDENTITIES.format(value=value, source=made.source, where=asked.where, sampled=sampled), made.parameters
+    ).fetchall()
+    weight = mask + 1
+    return {name: (count * weight, several * weight, bool(mask)) for name, count, several in rows}
+
+
+def _last(
+    connection: duckdb.DuckDBPyConnection, environment: str, times: Mapping[str, int]
+) -> dict[str, tuple[str | None, int]]:
+    """Return value and position of the last evaluation of each feature, whose time is known; of several then the highest."""
+    found: dict[str, tuple[str | None, int]] = {}
+    wanted = sorted(set(times.values()))
+    for some in _some(wanted):
+        listed = ", ".join(f"make_timestamp({time})" for time in some)
+        rows: list[Any] = connection.execute(
+            "SELECT feature_name, epoch_us(evaluation_time), arg_max_null(value, position), max(position) FROM evaluations "  # noqa: S608  # integers of ours
+            f"WHERE environment = $environment AND evaluation_time IN ({listed}) GROUP BY feature_name, evaluation_time",
+            {"environment": environment},
+        ).fetchall()
+        found |= {name: (value, position) for name, time, value, position in rows if times.get(name) == time}
+    return found
+
+
+def _some(wanted: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE))
 
 
 def list_evaluations(
@@ -93,42 +235,21 @@ def list_evaluations(
     cursor: Cursor | None,
 ) -> Page:
     """Return at most *page_size* evaluations behind *cursor*, the newest first, as far as `PAGE_BYTES` go."""
-    conditions = ["environment = $environment"]
-    parameters: dict[str, object] = {"environment": filter.environment, "limit": page_size + 1}
-
-    def must(name: str, value: object, condition: str) -> None:
-        if value is not None:
-            conditions.append(condition)
-            parameters[name] = value
-
-    must("feature_name", filter.feature_name, "feature_name = $feature_name")
-    must("identity_identifier", filter.identity_identifier, "identity_identifier = $identity_identifier")
-    must("segment_name", filter.segment_name, "list_contains(segment_names, $segment_name)")
-    must("start", filter.start, "evaluation_time >= make_timestamp($start)")
-    must("end", filter.end, "evaluation_time < make_timestamp($end)")
-    if cursor is not None:
-        must("time", cursor.evaluation_time, "evaluation_time <= make_timestamp($time)")
-        must("position", cursor.position, "(evaluation_time < make_timestamp($time) OR position < $position)")
-    with _one_moment(connection):
+    with one_moment(connection):
+        asked = filtered(connection, filter)
+        if cursor is not None:
+            asked.must("time", cursor.evaluation_time, "evaluation_time <= make_timestamp($time)")
+            asked.must("position", cursor.position, "(evaluation_time < make_timestamp($time) OR position < $position)")
+        asked.parameters["limit"] = page_size + 1
         found = connection.execute(
-            f"SELECT {_RECORDED} FROM evaluations WHERE {' AND '.join(conditions)} "  # noqa: S608  # conditions are ours, values bound
+            f"SELECT {_RECORDED} FROM {asked.source} WHERE {asked.where} "  # noqa: S608  # conditions are ours, values bound
             "ORDER BY evaluation_time DESC, position DESC LIMIT $limit",
-            parameters,
+            asked.parameters,
         ).fetchall()
         page = _fitting(connection, [RecordedRow(*row) for row in found[:page_size]])
     if len(page) == len(found):
         return Page(rows=page, next=None)
     return Page(rows=page, next=Cursor(evaluation_time=page[-1].evaluation_time, position=page[-1].position))
-
-
-@contextmanager
-def _one_moment(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let every statement of the block see the same rows."""
-    connection.execute("BEGIN TRANSACTION READ ONLY").fetchall()
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK").fetchall()
 
 
 def _fitting(connection: duckdb.DuckDBPyConnection, rows: list[RecordedRow]) -> tuple[RecordedRow, ...]:
@@ -159,7 +280,7 @@ def _whole(row: RecordedRow, texts: Mapping[tuple[int, str], str]) -> RecordedRo
     )
 
 
-def _values(connection: duckdb.DuckDBPyConnection, last: Sequence[tuple[str | None, int]]) -> dict[int, str | None]:
+def last_values(connection: duckdb.DuckDBPyConnection, last: Sequence[tuple[str | None, int]]) -> dict[int, str | None]:
     """Return the values of *last*, pairs of value and position, as many from the first on as there is room for."""
     apart = [position for value, position in last if value == duckdb_texts.APART]
     long = duckdb_texts.sizes(connection, apart, _VALUE)

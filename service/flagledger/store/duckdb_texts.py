@@ -49,6 +49,11 @@ _PIECES: Final = pa.schema(
     ]
 )
 
+_NO_EXTRACTS: Final = pa.table({"position": pa.array([], pa.int64()), "extract": pa.array([], pa.string())})
+# Of texts that are put together at a time.
+_SLICE_BYTES: Final = 16 << 20
+_EVERYWHERE: Final = (0, (1 << 63) - 1)
+
 _WANTED: Final = "FROM long_texts WHERE position IN (SELECT unnest($positions::BIGINT[])) AND name IN $names"
 _SIZES: Final = f"SELECT position, sum(bytes)::BIGINT {_WANTED} GROUP BY position"
 _TEXTS: Final = f"SELECT position, name, text {_WANTED} ORDER BY position, name, piece"
@@ -94,3 +99,68 @@ def read(
     for position, name, text in connection.execute(_TEXTS, {"positions": positions, "names": names}).fetchall():
         pieces.setdefault((position, name), []).append(text)
     return {place: "".join(texts) for place, texts in pieces.items()}
+
+
+def extract(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    expression: str,
+    parameter: str,
+    *,
+    between: tuple[int, int] | None = None,
+) -> pa.Table:
+    """
+    Return what *expression* makes of each long text of the column *name*, as `position` and `extract`; what is NULL is left out.
+
+    The texts are put together a few at a time, and are never all in memory.
+
+    Args:
+        connection: Of one's own.
+        name: One of `COLUMNS`.
+        expression: SQL over `text`, the whole text, and `$parameter`.
+        parameter: Value of `$parameter`.
+        between: Positions, both included, that are looked at; all of them by default.
+    """
+    found: list[pa.Table] = []
+    for first, last in _slices(connection, name, between or _EVERYWHERE):
+        found.append(
+            connection.execute(
+                f"SELECT position, extract FROM (SELECT position, ({expression})::VARCHAR AS extract FROM "  # noqa: S608  # ours
+                "(SELECT position, string_agg(text, '' ORDER BY piece) AS text FROM long_texts "
+                "WHERE name = $name AND position BETWEEN $first AND $last GROUP BY position)) WHERE extract IS NOT NULL",
+                {"name": name, "first": first, "last": last, "parameter": parameter},
+            ).to_arrow_table()
+        )
+    return pa.concat_tables(found) if found else _NO_EXTRACTS
+
+
+def digests(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
+    """
+    Return a JSON string for each long text of the column *name*, as `position` and `extract`: equal where the texts are.
+
+    It is `#` and the MD5 of the MD5s, in hexadecimal digits one behind the other, of the text's pieces.
+    """
+    return connection.execute(
+        "SELECT position, '\"#' || md5(string_agg(md5(text), '' ORDER BY piece)) || '\"' AS extract FROM long_texts "
+        "WHERE name = $name GROUP BY position",
+        {"name": name},
+    ).to_arrow_table()
+
+
+def _slices(connection: duckdb.DuckDBPyConnection, name: str, between: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return ranges of positions that hold all long texts of the column *name*, each `_SLICE_BYTES` of them or a single one."""
+    sizes_ = connection.execute(
+        "SELECT position, sum(bytes)::BIGINT FROM long_texts WHERE name = $name AND position BETWEEN $first AND $last "
+        "GROUP BY position ORDER BY position",
+        {"name": name, "first": between[0], "last": between[1]},
+    ).fetchall()
+    ranges: list[tuple[int, int]] = []
+    taken = 0
+    for position, size in sizes_:
+        if ranges and taken + size <= _SLICE_BYTES:
+            ranges[-1] = (ranges[-1][0], position)
+            taken += size
+        else:
+            ranges.append((position, position))
+            taken = size
+    return ranges

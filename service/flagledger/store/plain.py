@@ -20,14 +20,13 @@ from flagledger.store.columns import (
     DISCARDS,
     INDEX_BITS,
     MAX_EVALUATIONS,
-    MAX_TIME,
-    MIN_TIME,
     ROWS,
     ConversionError,
-    json_text,
     plain_struct,
     plain_value,
 )
+from flagledger.store.json_texts import json_text
+from flagledger.store.questions import MAX_TIME, MIN_TIME
 from flagledger.v1 import evaluation_pb2
 
 

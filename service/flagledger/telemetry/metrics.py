@@ -49,6 +49,10 @@ UNAPPLIED = Gauge(
     multiprocess_mode="livemax",
 )
 APPLIED_ROWS = Counter("flagledger_applied_rows", "Evaluations applied to the store.")
+DROPPED_ROWS = Counter(
+    "flagledger_dropped_rows",
+    "Evaluations, discards and entries set aside that outlived `retention_days` and were dropped from the store.",
+)
 QUARANTINED = Counter("flagledger_quarantined", "Journal entries that could not be converted and were set aside.")
 STORE_FAILURES = Counter("flagledger_store_failures", "Attempts to apply to the store that failed and are tried again.")
 
@@ -134,6 +138,10 @@ class WriterMetrics:
     def unapplied(self, entries: int) -> None:
         """Set how many *entries* of the journal the store does not hold yet."""
         UNAPPLIED.set(entries)
+
+    def dropped(self, rows: int) -> None:
+        """Count *rows* that outlived their retention and were dropped."""
+        DROPPED_ROWS.inc(rows)
 
     def call(self, protocol: str, method: str, code: int, seconds: float) -> None:
         """Ignore it: the front that forwarded the call counts it."""

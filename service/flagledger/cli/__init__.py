@@ -1,7 +1,7 @@
 """
 The `flagledger` command, as far as it must work where nothing else is installed.
 
-Everything that needs a library is in `flagledger.commands`; this module needs the standard library alone.
+Everything that needs a library is in the other modules of this room; this one needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ INSTALL_LINE = "pip install 'flagledger[server]'"
 def main() -> int:
     """Run the command that the process was started with; return or exit with its code."""
     try:
-        from flagledger.commands import root  # noqa: PLC0415 - it needs libraries that may be missing
+        from flagledger.cli.commands import root  # noqa: PLC0415 - it needs libraries that may be missing
 
         root.main(prog_name="flagledger")
     except ModuleNotFoundError as error:
@@ -25,7 +25,3 @@ def main() -> int:
         sys.stderr.write(f"  {INSTALL_LINE}\n")
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

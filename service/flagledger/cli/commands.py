@@ -1,0 +1,130 @@
+"""The `flagledger` command with all that it can do; `serve` and `config` stand here, what reads in modules of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from flagledger.cli import questions
+from flagledger.cli.erasure import delete_identity
+from flagledger.cli.export import export
+from flagledger.cli.faults import SetUpFault
+from flagledger.cli.options import Command
+from flagledger.config import Config, ConfigError, LoadedSettings, load_settings
+
+_SETTING_FLAGS: Final = (
+    ("--data", "DIR", click.Path(path_type=Path)),
+    ("--environments", "FILE", click.Path(path_type=Path)),
+    ("--http", "HOST:PORT", click.STRING),
+    ("--grpc", "HOST:PORT", click.STRING),
+    ("--fronts", "N", click.STRING),
+    ("--store", "URL", click.STRING),
+    ("--read-token", "TOKEN", click.STRING),
+)
+
+
+def _setting_options(command: Command) -> Command:
+    """Give *command* the options that set something, and --config."""
+    for flag, metavar, kind in reversed(_SETTING_FLAGS):
+        field = Config.model_fields[flag.removeprefix("--").replace("-", "_")]
+        command = click.option(flag, metavar=metavar, type=kind, help=field.description)(command)
+    return click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Configuration file (TOML). Without it: ./flagledger.toml where there is one.",
+    )(command)
+
+
+def _settings(config_file: Path | None, flags: dict[str, Any]) -> LoadedSettings:
+    try:
+        return load_settings(flags, config_file=config_file)
+    except ConfigError as error:
+        raise SetUpFault(error) from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("flagledger"), prog_name="flagledger")
+def root() -> None:
+    """Record what feature flags decided, and ask what was recorded."""
+
+
+@root.command()
+@_setting_options
+def serve(config_file: Path | None, **flags: Any) -> None:
+    """
+    Run the service until SIGTERM or Ctrl-C.
+
+    Flags go before FLAGLEDGER_* variables, those before flagledger.toml. Without any it listens on localhost, and makes
+    a data directory with a demo environment and a read token.
+    """
+    config = _settings(config_file, flags).config
+    from flagledger.serve import serve as run  # noqa: PLC0415 - grpc and the store are for this command alone
+
+    sys.exit(run(config))
+
+
+@root.group()
+def config() -> None:
+    """Show or check the configuration."""
+
+
+@config.command(short_help="Print every setting, and where it was set.")
+@_setting_options
+def show(config_file: Path | None, **flags: Any) -> None:
+    """Print every setting as TOML, with what it means and where it was set. Secrets are masked."""
+    loaded = _settings(config_file, flags)
+    for number, (name, field) in enumerate(Config.model_fields.items()):
+        value = getattr(loaded.config, name)
+        if number:
+            click.echo()
+        click.echo(f"# {field.description}")
+        click.echo(f"# From {loaded.origins[name]}." if name in loaded.origins else "# The default.")
+        click.echo(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
+
+
+def _toml(value: Any) -> str:
+    """Return a setting's value as TOML; str() masks a secret."""
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return str(value) if isinstance(value, int) else json.dumps(str(value))
+
+
+@config.command()
+@_setting_options
+def check(config_file: Path | None, **flags: Any) -> None:
+    """Check the configuration and the environments file. Exit code 2 where something is wrong."""
+    loaded = _settings(config_file, flags).config
+    from flagledger.catalog.document import CatalogError  # noqa: PLC0415 - not for those who only read
+    from flagledger.catalog.file import read_document  # noqa: PLC0415 - the same
+
+    file = loaded.environments_file
+    if loaded.environments is None and not file.exists():
+        click.echo("The configuration is valid.")
+        click.echo(f"{file} is not there yet: `flagledger serve` makes one, with a demo environment.")
+        return
+    try:
+        document = read_document(file, read_token=loaded.read_token.get_secret_value() if loaded.read_token else None)
+    except CatalogError as error:
+        raise SetUpFault(error) from None
+    counts = (
+        _counted(len(document.environments), "environment"),
+        _counted(len(document.keys), "key"),
+        _counted(len(document.tokens), "token"),
+    )
+    click.echo("The configuration is valid.")
+    click.echo(f"{file} is valid: {', '.join(counts)}.")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+for _command in (*questions.COMMANDS, export, delete_identity):
+    root.add_command(_command)

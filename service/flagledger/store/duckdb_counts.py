@@ -1,0 +1,191 @@
+"""Counts over time and by groups, as DuckDB is asked for them: one pass over the rows, and all the rest out of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import duckdb
+
+from flagledger.store import buckets
+from flagledger.store.duckdb_sql import (
+    Conditions,
+    bucket_index,
+    filtered,
+    one_moment,
+    sample_mask,
+    with_trait,
+    with_value_key,
+)
+from flagledger.store.questions import Bucket, CountQuestion, Counts, Group, Series, Tally
+
+NO_TALLY: Final = Tally(evaluation_count=0, enabled_count=0, enabled_known_count=0, identity_count=0)
+
+# Bytes of a trait beyond which its digest stands for it.
+_LONGEST_TRAIT: Final = 4_096
+# Index of the series that stands for the rest; those that are kept begin at 1.
+_REST: Final = 0
+
+# Rows are grouped by columns as they are kept, which DuckDB does by their dictionaries; what they come to is made of the parts.
+_COUNTS: Final = """
+    WITH grouped AS MATERIALIZED (
+        SELECT {bucket} AS bucket, {columns} enabled, {identity} AS identity, sum("count")::BIGINT AS evaluations
+        FROM {source} WHERE {where} GROUP BY ALL
+    ), parts AS (
+        SELECT bucket, {groups} enabled, identity, evaluations FROM grouped
+    ), ranked AS MATERIALIZED (
+        SELECT {names} row_number() OVER (ORDER BY sum(evaluations) DESC {order}) AS rank FROM parts {by}
+    ), kept AS (
+        SELECT bucket, CASE WHEN rank <= $series_limit THEN rank ELSE {rest} END AS series, identity, enabled, evaluations
+        FROM parts {join}
+    ), tallies AS (
+        SELECT series, bucket, sum(evaluations)::BIGINT AS evaluations,
+            coalesce(sum(evaluations) FILTER (WHERE enabled), 0)::BIGINT AS enabled,
+            coalesce(sum(evaluations) FILTER (WHERE enabled IS NOT NULL), 0)::BIGINT AS known,
+            count(DISTINCT identity) * {weight} AS identities
+        FROM kept GROUP BY {sets}
+    )
+    SELECT tallies.*, {values} FROM tallies LEFT JOIN ranked ON series = rank
+    ORDER BY series = {rest}, series, bucket NULLS FIRST
+"""
+
+
+def count_evaluations(connection: duckdb.DuckDBPyConnection, question: CountQuestion) -> Counts:
+    """Return counts over time and by groups."""
+    with one_moment(connection):
+        asked = filtered(connection, question.filter)
+        bucket_starts = period_starts(
+            connection,
+            asked,
+            "evaluation_time",
+            (question.filter.start, question.filter.end),
+            (question.bucket, question.time_zone),
+        )
+        mask = sample_mask(connection, asked)
+        groups = [_group(connection, asked, group, index) for index, group in enumerate(question.group_by)]
+        names = [f"group_{index}" for index in range(len(groups))]
+        asked.parameters["series_limit"] = question.series_limit
+        rows = connection.execute(
+            _COUNTS.format(
+                bucket=bucket_index("evaluation_time", bucket_starts) if bucket_starts else "0",
+                columns="".join(
+                    f"{column} AS {name}_{number}, "
+                    for (columns, _), name in zip(groups, names, strict=True)
+                    for number, column in enumerate(columns)
+                ),
+                groups="".join(
+                    f"{sql.format(*(f'{name}_{number}' for number in range(len(columns))))} AS {name}, "
+                    for (columns, sql), name in zip(groups, names, strict=True)
+                ),
+                identity=f"CASE WHEN identity_hash & {mask} = 0 THEN identity_hash END" if mask else "identity_hash",
+                source=asked.source,
+                where=asked.where,
+                names="".join(f"{name}, " for name in names),
+                order="".join(f", {name} NULLS FIRST" for name in names),
+                by=f"GROUP BY {', '.join(names)}" if names else "",
+                join="JOIN ranked ON "
+                + (" AND ".join(f"parts.{name} IS NOT DISTINCT FROM ranked.{name}" for name in names) or "true"),
+                rest=_REST,
+                weight=mask + 1,
+                sets="GROUPING SETS ((series, bucket), (series))" if bucket_starts else "series, bucket",
+                values=", ".join(names) or "NULL",
+            ),
+            asked.parameters,
+        ).fetchall()
+    return Counts(
+        series=_series(rows, question, len(bucket_starts)),
+        bucket_starts=bucket_starts,
+        identities_approximate=bool(mask),
+    )
+
+
+def period_starts(
+    connection: duckdb.DuckDBPyConnection,
+    asked: Conditions,
+    column: str,
+    period: tuple[int | None, int | None],
+    width: tuple[Bucket | None, str],
+) -> tuple[int, ...]:
+    """
+    Return where the buckets of a period begin; an open one reaches as far as there is something in *column* that is asked for.
+
+    Args:
+        connection: Of one's own.
+        asked: Which rows.
+        column: The time that buckets are of.
+        period: Start, inclusive, and end, exclusive; either may be open.
+        width: Width of the buckets, None for none, and the zone that they begin in.
+    """
+    bucket, time_zone = width
+    if bucket is None:
+        return ()
+    start, end = period
+    if start is None or end is None:
+        ((first, last),) = connection.execute(
+            f"SELECT epoch_us(min({column})), epoch_us(max({column})) FROM {asked.source} WHERE {asked.where}",  # noqa: S608  # ours
+            asked.parameters,
+        ).fetchall()
+        if first is None:
+            return ()
+        start = first if start is None else start
+        end = last + 1 if end is None else end
+    return buckets.starts(bucket, time_zone, start, end - 1) if start < end else ()
+
+
+def _group(
+    connection: duckdb.DuckDBPyConnection, asked: Conditions, group: Group, index: int
+) -> tuple[tuple[str, ...], str]:
+    """Return the columns that rows are told apart by, as SQL, and SQL for what they come to, NULL where there is none."""
+    match group.kind:
+        case "feature":
+            return ("feature_name",), "{0}"
+        case "enabled" | "origin" as name:
+            return (name,), "{0}"
+        case "value":
+            return (with_value_key(connection, asked),), "nullif({0}, 'null')"
+        case "variant" | "reason" as name:
+            return (name,), "nullif({0}, '')"
+        case "segment":
+            # One row for each segment, and one where there is none.
+            asked.source = (
+                "(SELECT source.*, unnest(CASE WHEN len(segment_names) = 0 THEN [NULL] "  # noqa: S608  # our names
+                f"ELSE list_distinct(segment_names) END) AS segment FROM {asked.source} source)"
+            )
+            return ("segment",), "nullif({0}, '')"
+        case "sdk":
+            named = "CASE WHEN {1} = '' THEN {0} ELSE {0} || '/' || {1} END"
+            return ("sdk_name", "sdk_version"), f"nullif({named}, '')"
+        case "trait":
+            text = f"{with_trait(connection, asked, group.trait_key, f'trait_{index}')}::VARCHAR"
+            # An answer has no room for long ones; those of values are digests already.
+            digest = "'\"#' || md5({0}) || '\"'"
+            return (text,), f"CASE WHEN strlen({{0}}) > {_LONGEST_TRAIT} THEN {digest} ELSE nullif({{0}}, 'null') END"
+
+
+def _series(rows: Sequence[Sequence[Any]], question: CountQuestion, bucket_count: int) -> tuple[Series, ...]:
+    """Return what the rows say, each of a series, and of a bucket or of all of them together, which come first."""
+    totals: dict[int, tuple[Tally, Sequence[Any]]] = {}
+    points: dict[int, list[Tally]] = {}
+    for series, bucket, evaluations, enabled, known, identities, *groups in rows:
+        tally = Tally(
+            evaluation_count=evaluations,
+            enabled_count=enabled,
+            enabled_known_count=known,
+            identity_count=identities,
+        )
+        if bucket is None or not bucket_count:
+            totals[series] = (tally, groups)
+            points[series] = [NO_TALLY] * bucket_count
+        else:
+            points[series][bucket] = tally
+    if not totals and not question.group_by:
+        return (Series(groups=(), is_rest=False, total=NO_TALLY, points=(NO_TALLY,) * bucket_count),)
+    return tuple(
+        Series(
+            groups=tuple(groups) if series != _REST and question.group_by else (),
+            is_rest=series == _REST,
+            total=tally,
+            points=tuple(points[series]),
+        )
+        for series, (tally, groups) in totals.items()
+    )

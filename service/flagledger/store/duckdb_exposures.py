@@ -1,0 +1,186 @@
+"""Exposures and the arms of features, as DuckDB is asked for them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import duckdb
+
+from flagledger.store import duckdb_texts
+from flagledger.store.duckdb_hashes import IDENTITY_HASH
+from flagledger.store.duckdb_sql import Conditions, conditions, one_moment, with_value_key
+from flagledger.store.questions import (
+    MAX_ARMS,
+    PAGE_BYTES,
+    ArmTotals,
+    Exposure,
+    ExposureCursor,
+    ExposurePage,
+    ExposureQuestion,
+    Filter,
+)
+
+_ARM: Final = """
+    CASE WHEN variant <> '' THEN variant
+        WHEN {value}[1] = '"' THEN json_extract_string({value}, '$')
+        ELSE coalesce({value}, '') END
+"""
+
+# Who is on the page: by hashes, since texts are dear where many rows are looked at.
+_PAGE: Final = """
+    SELECT DISTINCT feature_name, identity_hash FROM {source} WHERE {where} ORDER BY feature_name, identity_hash LIMIT $limit
+"""
+
+_EXPOSURES: Final = """
+    SELECT feature_name, identity_identifier, epoch_us(first.evaluation_time), first.arm, first.variant, first.value,
+        several, evaluations, first.position
+    FROM (
+        SELECT feature_name, identity_hash, identity_identifier, min({{
+            'evaluation_time': evaluation_time, 'position': position, 'arm': arm, 'variant': variant, 'value': value
+        }}) AS first, min(arm) <> max(arm) AS several, sum("count")::BIGINT AS evaluations
+        FROM (SELECT *, {arm} AS arm FROM {source} WHERE {where} AND identity_hash IN ({hashes}))
+        WHERE (feature_name, identity_hash) IN (SELECT (unnest($features), unnest($hashes::UBIGINT[])))
+        GROUP BY feature_name, identity_hash, identity_identifier
+    ) ORDER BY feature_name, identity_hash, identity_identifier
+"""
+
+_ARMS: Final = """
+    WITH seen AS (
+        SELECT feature_name, identity_hash, min(arm) AS arm, min(arm) <> max(arm) AS several
+        FROM (SELECT feature_name, identity_hash, {arm} AS arm FROM {source} WHERE {where})
+        WHERE feature_name IN (
+            SELECT DISTINCT feature_name FROM {source} WHERE {where} ORDER BY feature_name LIMIT $feature_limit
+        )
+        GROUP BY feature_name, identity_hash
+    ), arms AS (
+        SELECT feature_name, CASE WHEN NOT several THEN arm END AS arm, count(*) AS identities FROM seen GROUP BY 1, 2
+    )
+    SELECT feature_name, arm, identities FROM arms
+    QUALIFY row_number() OVER (PARTITION BY feature_name ORDER BY arm IS NULL DESC, identities DESC, arm) <= {most}
+    ORDER BY feature_name, identities DESC, arm
+"""
+
+# What the names and numbers of an exposure take beside its texts.
+_EXPOSURE_BYTES: Final = 100
+_VALUE: Final = ("value",)
+
+
+def list_exposures(
+    connection: duckdb.DuckDBPyConnection, question: ExposureQuestion, page_size: int, cursor: ExposureCursor | None
+) -> ExposurePage:
+    """Return at most *page_size* exposures behind *cursor*, as far as `PAGE_BYTES` go."""
+    with one_moment(connection):
+        asked, arm = _exposed(connection, question)
+        rows = _page(connection, asked, arm, page_size, cursor)
+        apart = [row[-1] for row in rows if row[5] == duckdb_texts.APART]
+        sizes = duckdb_texts.sizes(connection, apart, _VALUE)
+        total = 0
+        for index, row in enumerate(rows):
+            total += _EXPOSURE_BYTES + sum(len(text) for text in (*row[:2], *row[3:6]) if text) + sizes.get(row[-1], 0)
+            if index == page_size or (index and total > PAGE_BYTES):
+                del rows[index:]
+                more = True
+                break
+        else:
+            more = False
+        texts = duckdb_texts.read(connection, [row[-1] for row in rows if row[-1] in sizes], _VALUE)
+    found = tuple(
+        Exposure(
+            feature_name=feature,
+            identity_identifier=identity,
+            exposure_time=time,
+            arm=arm_name,
+            variant=variant,
+            value=texts.get((position, "value"), value),
+            multiple_arms=several,
+            evaluation_count=evaluations,
+        )
+        for feature, identity, time, arm_name, variant, value, several, evaluations, position in rows
+    )
+    if not more:
+        return ExposurePage(rows=found, next=None)
+    last = found[-1]
+    return ExposurePage(
+        rows=found,
+        next=ExposureCursor(feature_name=last.feature_name, identity_identifier=last.identity_identifier),
+    )
+
+
+def _page(
+    connection: duckdb.DuckDBPyConnection, asked: Conditions, arm: str, page_size: int, cursor: ExposureCursor | None
+) -> list[Any]:
+    """Return what the answer is made of, of one identity more than the page takes where there are so many."""
+    after = Conditions(source=asked.source, parameters=dict(asked.parameters))
+    if cursor is not None:
+        hashed = IDENTITY_HASH.format("$after_identity")
+        after.must("after_feature", cursor.feature_name, "feature_name >= $after_feature")
+        # Those that share a hash are told apart by their names, where the page before ended between them.
+        after.must(
+            "after_identity",
+            cursor.identity_identifier,
+            f"(feature_name > $after_feature OR identity_hash > {hashed} "
+            f"OR (identity_hash = {hashed} AND identity_identifier > $after_identity))",
+        )
+    where = f"{asked.where} AND {after.where}" if after.where else asked.where
+    after.parameters["limit"] = page_size + 1
+    on_page = connection.execute(_PAGE.format(source=asked.source, where=where), after.parameters).fetchall()
+    if not on_page:
+        return []
+    del after.parameters["limit"]
+    features, hashes = zip(*on_page, strict=True)
+    return connection.execute(
+        _EXPOSURES.format(
+            arm=arm, source=asked.source, where=where, hashes=", ".join(str(one) for one in sorted(set(hashes)))
+        ),
+        after.parameters | {"features": features, "hashes": hashes},
+    ).fetchall()
+
+
+def count_arms(
+    connection: duckdb.DuckDBPyConnection, question: ExposureQuestion, feature_limit: int
+) -> tuple[ArmTotals, ...]:
+    """Return the arms of the first *feature_limit* features by name that have exposures."""
+    with one_moment(connection):
+        asked, arm = _exposed(connection, question)
+        asked.parameters["feature_limit"] = feature_limit
+        rows = connection.execute(
+            _ARMS.format(
+                arm=arm,
+                source=asked.source,
+                where=asked.where,
+                # The first of each feature is of those that saw several arms, where there are any.
+                most=MAX_ARMS + 2,
+            ),
+            asked.parameters,
+        ).fetchall()
+    arms: dict[str, list[tuple[str, int]]] = {}
+    several: dict[str, int] = {}
+    for feature, arm_name, identities in rows:
+        found = arms.setdefault(feature, [])
+        if arm_name is None:
+            several[feature] = identities
+        else:
+            found.append((arm_name, identities))
+    return tuple(
+        ArmTotals(
+            feature_name=feature,
+            arms=tuple(found[: MAX_ARMS + 1]),
+            multiple_arm_identity_count=several.get(feature, 0),
+        )
+        for feature, found in arms.items()
+    )
+
+
+def _exposed(connection: duckdb.DuckDBPyConnection, question: ExposureQuestion) -> tuple[Conditions, str]:
+    """Return which evaluations count, and SQL for the arm of one."""
+    asked = conditions(
+        Filter(
+            environment=question.environment,
+            feature_name=question.feature_name,
+            identity_identifier=question.identity_identifier,
+            start=question.start,
+            end=question.end,
+        )
+    )
+    asked.require("identity_hash IS NOT NULL")
+    return asked, _ARM.format(value=with_value_key(connection, asked))
