@@ -1114,10 +1114,10 @@ class ListUnknownFeaturesResponse(_message.Message):
     UNKNOWN_FEATURES_FIELD_NUMBER: _builtins.int
     OTHER_EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
     other_evaluation_count: _builtins.int
-    """Evaluations of names that are not listed: beyond the first 1,000, or beyond the first 100 of their batch."""
+    """Evaluations of names that are not listed: beyond those, or beyond the first 100 names of their batch."""
     @_builtins.property
     def unknown_features(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnknownFeature]:
-        """Names, the most frequent first; at most 1,000."""
+        """Names, the most frequent first; at most 1,000, and as many as fit into 3 MiB."""
 
     def __init__(
         self,

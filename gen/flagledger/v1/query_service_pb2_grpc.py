@@ -34,8 +34,9 @@ class QueryServiceStub:
     the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
     Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
-    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
-    may take as long as it needs.
+    means unbounded. A question that takes longer than 25 seconds is ended with DEADLINE_EXCEEDED (504): narrow its period. An
+    export may take as long as it needs while its reader goes on reading, and over gRPC as long as its connection lasts: a server
+    closes one after about an hour, so that a long export wants a channel of its own.
 
     Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
@@ -101,8 +102,9 @@ class QueryServiceServicer:
     the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
     Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
-    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
-    may take as long as it needs.
+    means unbounded. A question that takes longer than 25 seconds is ended with DEADLINE_EXCEEDED (504): narrow its period. An
+    export may take as long as it needs while its reader goes on reading, and over gRPC as long as its connection lasts: a server
+    closes one after about an hour, so that a long export wants a channel of its own.
 
     Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
@@ -158,12 +160,14 @@ class QueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportEvaluations(self, request, context):
-        """Sends recorded evaluations as a file, in pieces, those received earlier first: within some hundred thousand their order is the
-        server's own, and `position` tells it.
+        """Sends recorded evaluations as a file, in pieces, those received earlier first: within some hundred thousand their order is
+        the server's own, and `position` tells it.
 
         The pieces behind each other are the file. It holds what was recorded when the call began; the metadata
         `x-last-position` (HTTP: a header) tells up to which position, and an export with `after_position` set to it goes on from
-        there: the two together hold each evaluation once, late ones included. The columns are described in docs/queries.md.
+        there: the two together hold each evaluation once, late ones included, but for what is erased or dropped meanwhile. The
+        columns are described in docs/queries.md.
+
         A call that breaks off ends with an error, over HTTP by closing the connection without the last chunk: a file that was not
         received whole MUST NOT be taken for one that was.
 
@@ -247,8 +251,9 @@ class QueryService:
     the token lacks is PERMISSION_DENIED (403); an environment that does not exist is NOT_FOUND (404).
 
     Times bound `evaluation_timestamp` where a request does not say otherwise, the start included and the end not; an absent one
-    means unbounded. A question that takes longer than 25 seconds is ended with UNAVAILABLE (503): narrow its period. An export
-    may take as long as it needs.
+    means unbounded. A question that takes longer than 25 seconds is ended with DEADLINE_EXCEEDED (504): narrow its period. An
+    export may take as long as it needs while its reader goes on reading, and over gRPC as long as its connection lasts: a server
+    closes one after about an hour, so that a long export wants a channel of its own.
 
     Fields of the same name mean the same in every request. Filters that are set must all hold.
     """
