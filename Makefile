@@ -32,7 +32,7 @@ test-grpc: setup ## Runs the blocking stub of pytest-grpc against the service, i
 gen: setup ## Generates gen/ from proto/.
 	rm -rf gen/flagledger && mkdir -p gen && $(PY) -m grpc_tools.protoc -Iproto --python_out=gen --grpc_python_out=gen --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS) && $(PY) -m grpc_tools.protoc -Iproto --descriptor_set_out=gen/flagledger/v1/contract.binpb --include_source_info --include_imports $(PROTOS)
 
-check: setup ## Format, lint, types, contract, generated code, quick tests: at most 3 minutes.
+check: setup ## Format, lint, types, contract, generated code, quick tests: some 5 minutes on two cores.
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/buf lint && $(BIN)/buf breaking proto --against proto/released.binpb && $(PY) -m pytest -m 'not slow and not system' -q
 
 bench: setup ## Measures what is promised, each figure beside its floor.
