@@ -48,7 +48,7 @@ WEIGHTS = {"off": 3.0, "on": 1.0}
 
 # One store serves all examples of a test.
 quick = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-long = settings(quick, max_examples=200)
+long = settings(quick, max_examples=60)
 
 
 @pytest.fixture

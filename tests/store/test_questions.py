@@ -39,7 +39,7 @@ from support.records import add_evaluation, record_of, value_of
 
 # One store serves all examples of a test.
 quick = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-long = settings(quick, max_examples=300)
+long = settings(quick, max_examples=80)
 
 
 @pytest.fixture(params=[DuckDBStore], ids=["duckdb"])
