@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -67,6 +67,7 @@ READER_SECONDS: Final = 60.0
 _PARTING_SECONDS: Final = 1.0
 
 ToStatus = Callable[[Exception], status_pb2.Status]
+_T = TypeVar("_T")
 
 
 def options(*, max_message_bytes: int) -> list[tuple[str, int]]:
@@ -208,13 +209,39 @@ class _Front:
         return grpc.unary_unary_rpc_method_handler(self._unary(method))
 
     def _unary(self, method: MethodDescriptor) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
         call = getattr(self._servicer, method.name)
+
+        async def answer(request: Message, context: Any) -> bytes:
+            answered: bytes = (await call(request, context)).SerializeToString()
+            return answered
+
+        return self._handler_of(method, answer, _refuse)
+
+    def _server_streaming(self, method: MethodDescriptor) -> Callable[[bytes, Any], Awaitable[None]]:
+        call = getattr(self._servicer, method.name)
+
+        async def answer(request: Message, context: Any) -> None:
+            # Written and not yielded, so that a call that ends while it writes is closed here, before what it held is
+            # given back, and not by the collector.
+            async with aclosing(call(request, context)) as answers:
+                async for answer in answers:
+                    await _write(context, answer.SerializeToString())
+
+        return self._handler_of(method, answer, _refuse_in_the_middle)
+
+    def _handler_of(
+        self,
+        method: MethodDescriptor,
+        answer: Callable[[Message, Any], Awaitable[_T]],
+        refuse: Callable[[Any, status_pb2.Status], Awaitable[None]],
+    ) -> Callable[[bytes, Any], Awaitable[_T]]:
+        """Return a handler of one request: let in, counted, and checked before it is answered."""
+        parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
         authenticate = self._servicer.authenticate
         in_flight = self._in_flight
         name = method.full_name
 
-        async def unary(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        async def handle(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> Any:
             started = time.perf_counter()
             code = 0
             size = 0
@@ -230,7 +257,7 @@ class _Front:
                 size = len(raw)
                 request = _parse(parse, raw)
                 ours = False
-                answer: bytes = (await call(request, context)).SerializeToString()
+                return await answer(request, context)
             except asyncio.CancelledError:
                 code = _CANCELLED
                 raise
@@ -239,63 +266,14 @@ class _Front:
                     self._metrics.refused(error.reason)
                 status = self._to_status(error)
                 code = status.code
-                await context.abort_with_status(rpc_status.to_status(status))
-            else:
-                return answer
+                await refuse(context, status)
             finally:
                 in_flight.release(size)
                 if entered:
                     in_flight.leave()
                 self._metrics.call("grpc", name, code, time.perf_counter() - started)
 
-        return unary
-
-    def _server_streaming(self, method: MethodDescriptor) -> Callable[[bytes, Any], Awaitable[None]]:
-        parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
-        call = getattr(self._servicer, method.name)
-        in_flight = self._in_flight
-        name = method.full_name
-
-        async def server_streaming(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-            started = time.perf_counter()
-            code = 0
-            size = 0
-            entered = False
-            ours = True
-            try:
-                in_flight.enter()
-                entered = True
-                ours = False
-                await self._servicer.authenticate(context)
-                ours = True
-                in_flight.acquire(len(raw))
-                size = len(raw)
-                request = _parse(parse, raw)
-                ours = False
-                # Written and not yielded, so that a call that ends while it writes is closed here, before what it held is
-                # given back, and not by the collector.
-                async with aclosing(call(request, context)) as answers:
-                    async for answer in answers:
-                        await _write(context, answer.SerializeToString())
-            except asyncio.CancelledError:
-                code = _CANCELLED
-                raise
-            except Exception as error:  # noqa: BLE001 - to_status decides what each becomes
-                if ours and isinstance(error, FlagledgerError):
-                    self._metrics.refused(error.reason)
-                status = self._to_status(error)
-                code = status.code
-                # Nor does a reader that reads nothing take this.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_PARTING_SECONDS):
-                        await context.abort_with_status(rpc_status.to_status(status))
-            finally:
-                in_flight.release(size)
-                if entered:
-                    in_flight.leave()
-                self._metrics.call("grpc", name, code, time.perf_counter() - started)
-
-        return server_streaming
+        return handle
 
     def _bidirectional(self, method: MethodDescriptor) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
         parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
@@ -374,6 +352,17 @@ class _Front:
                     item = error
             held.append(size)
             yield item
+
+
+async def _refuse(context: grpc.aio.ServicerContext[bytes, bytes], status: status_pb2.Status) -> None:
+    await context.abort_with_status(rpc_status.to_status(status))
+
+
+async def _refuse_in_the_middle(context: grpc.aio.ServicerContext[bytes, bytes], status: status_pb2.Status) -> None:
+    # A reader that reads nothing does not take this either.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PARTING_SECONDS):
+            await _refuse(context, status)
 
 
 async def _write(context: grpc.aio.ServicerContext[bytes, bytes], raw: bytes) -> None:
