@@ -6,8 +6,8 @@ The store measures its pages as texts; as messages they may be longer, so that e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from flagledger.query import page_token
 from flagledger.query.experiment import sample_ratio_check
@@ -54,6 +54,8 @@ from flagledger.v1.query_service_pb2 import (
 
 CHECKS_BYTES: Final = 1 << 20
 """Sample-ratio checks of one answer; it may hold less exposures for them."""
+
+_Row = TypeVar("_Row")
 
 # Evaluations of the last minute, for each second of it.
 _RECENT_SECONDS: Final = 60
@@ -102,16 +104,10 @@ def features_response(
 
 def evaluations_response(page: Page, question: object) -> ListEvaluationsResponse:
     """Return *page*; a token of the next one goes with *question*."""
-    response = ListEvaluationsResponse()
-    following, used = page.next, 0
-    for index, row in enumerate(page.rows):
-        evaluation = recorded_evaluation(row)
-        used += evaluation.ByteSize()
-        if index and used > PAGE_BYTES:
-            before = page.rows[index - 1]
-            following = Cursor(evaluation_time=before.evaluation_time, position=before.position)
-            break
-        response.evaluations.append(evaluation)
+    response, following = ListEvaluationsResponse(), page.next
+    last = _fill(response.evaluations, page.rows, recorded_evaluation, PAGE_BYTES)
+    if last is not None:
+        following = Cursor(evaluation_time=last.evaluation_time, position=last.position)
     if following is not None:
         response.next_page_token = page_token.encode(question, following)
     return response
@@ -165,16 +161,10 @@ def exposures_response(
     page: ExposurePage, arms: Iterable[ArmTotals], weights: Mapping[str, float], question: object
 ) -> ListExposuresResponse:
     """Return *page* with the checks of *arms*; a token of the next one goes with *question*."""
-    response = ListExposuresResponse(checks=_checks(arms, weights))
-    following, used = page.next, response.ByteSize()
-    for index, row in enumerate(page.rows):
-        message = exposure(row)
-        used += message.ByteSize()
-        if index and used > PAGE_BYTES:
-            before = page.rows[index - 1]
-            following = ExposureCursor(feature_name=before.feature_name, identity_identifier=before.identity_identifier)
-            break
-        response.exposures.append(message)
+    response, following = ListExposuresResponse(checks=_checks(arms, weights)), page.next
+    last = _fill(response.exposures, page.rows, exposure, PAGE_BYTES - response.ByteSize())
+    if last is not None:
+        following = ExposureCursor(feature_name=last.feature_name, identity_identifier=last.identity_identifier)
     if following is not None:
         response.next_page_token = page_token.encode(question, following)
     return response
@@ -223,6 +213,17 @@ def intake_response(intake: Intake, journal: JournalState | None, retention_days
         )
         response.journal.lag.FromMicroseconds(round(journal.lag_seconds * 1_000_000))
     return response
+
+
+def _fill(field: Any, rows: Sequence[_Row], message_of: Callable[[_Row], Any], room: int) -> _Row | None:
+    """Append what *rows* become to *field*, one at least, as many as *room* bytes take; return the last where some are left."""
+    for index, row in enumerate(rows):
+        message = message_of(row)
+        room -= message.ByteSize()
+        if index and room < 0:
+            return rows[index - 1]
+        field.append(message)
+    return None
 
 
 def _checks(arms: Iterable[ArmTotals], weights: Mapping[str, float]) -> list[SampleRatioCheck]:
