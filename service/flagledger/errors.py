@@ -34,11 +34,14 @@ class Reason(Enum):
     KEY_INVALID = auto()
     TOKEN_INVALID = auto()
     TOKEN_LACKS = auto()
+    ORIGIN_REFUSED = auto()
+    ENVIRONMENT_STOPPED = auto()
     ENVIRONMENT_UNKNOWN = auto()
     BATCH_ID_REUSED = auto()
     JOURNAL_FULL = auto()
     BYTES_IN_FLIGHT = auto()
     CALLS_IN_FLIGHT = auto()
+    RATE_EXCEEDED = auto()
     DISK_FAILING = auto()
     CATALOG_UNREACHABLE = auto()
     STORE_UNAVAILABLE = auto()
@@ -67,11 +70,14 @@ _TABLE: Final[dict[Reason, tuple[int, float | None]]] = {
     Reason.KEY_INVALID: (code_pb2.UNAUTHENTICATED, None),
     Reason.TOKEN_INVALID: (code_pb2.UNAUTHENTICATED, None),
     Reason.TOKEN_LACKS: (code_pb2.PERMISSION_DENIED, None),
+    Reason.ORIGIN_REFUSED: (code_pb2.PERMISSION_DENIED, None),
+    Reason.ENVIRONMENT_STOPPED: (code_pb2.PERMISSION_DENIED, None),
     Reason.ENVIRONMENT_UNKNOWN: (code_pb2.NOT_FOUND, None),
     Reason.BATCH_ID_REUSED: (code_pb2.ALREADY_EXISTS, None),
     Reason.JOURNAL_FULL: (code_pb2.RESOURCE_EXHAUSTED, 5.0),
     Reason.BYTES_IN_FLIGHT: (code_pb2.RESOURCE_EXHAUSTED, 1.0),
     Reason.CALLS_IN_FLIGHT: (code_pb2.RESOURCE_EXHAUSTED, 1.0),
+    Reason.RATE_EXCEEDED: (code_pb2.RESOURCE_EXHAUSTED, 1.0),
     Reason.DISK_FAILING: (code_pb2.UNAVAILABLE, 5.0),
     Reason.CATALOG_UNREACHABLE: (code_pb2.UNAVAILABLE, 5.0),
     Reason.STORE_UNAVAILABLE: (code_pb2.UNAVAILABLE, 2.0),

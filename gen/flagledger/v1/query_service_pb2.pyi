@@ -97,22 +97,36 @@ class EnvironmentSummary(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FEATURE_COUNT_FIELD_NUMBER: _builtins.int
     TAKES_ANY_FEATURE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_POLICY_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the environment."""
     feature_count: _builtins.int
     """Features that its catalog lists; 0 where it takes any name."""
     takes_any_feature: _builtins.bool
     """Whether it takes features of any name."""
+    display_name: _builtins.str
+    """What people call it; empty where that is its name. It MAY not be unique: a question takes it in place of the name where one
+    environment alone is called so.
+    """
+    identity_policy: _builtins.str
+    """What is kept of identities: `plain`, `hash` (pseudonyms) or `drop`."""
+    sample_rate: _builtins.float
+    """Share of the evaluations that is kept; 1 where each is."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         feature_count: _builtins.int = ...,
         takes_any_feature: _builtins.bool = ...,
+        display_name: _builtins.str = ...,
+        identity_policy: _builtins.str = ...,
+        sample_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_count", b"feature_count", "name", b"name", "takes_any_feature", b"takes_any_feature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "feature_count", b"feature_count", "identity_policy", b"identity_policy", "name", b"name", "sample_rate", b"sample_rate", "takes_any_feature", b"takes_any_feature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,6 +235,7 @@ class FeatureSummary(_message.Message):
     SDKS_FIELD_NUMBER: _builtins.int
     IDENTITIES_APPROXIMATE_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    IDENTITIES_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     feature_name: _builtins.str
     """Name of the feature."""
     in_catalog: _builtins.bool
@@ -240,6 +255,10 @@ class FeatureSummary(_message.Message):
     identities_approximate: _builtins.bool
     """Whether identity_count and multiple_value_identity_count are estimates, out of a sample of the identities: they are where
     more evaluations are asked about than can be told apart in time. docs/queries.md says how far off they may be.
+    """
+    identities_lower_bound: _builtins.bool
+    """Whether identity_count and multiple_value_identity_count are lower bounds, since some of the evaluations are a sample: of an
+    identity that was left out nothing is known. Counts of evaluations stay right.
     """
     @_builtins.property
     def first_evaluation_time(self) -> _timestamp_pb2.Timestamp:
@@ -281,10 +300,11 @@ class FeatureSummary(_message.Message):
         sdks: _abc.Iterable[Global___SdkUse] | None = ...,
         identities_approximate: _builtins.bool = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        identities_lower_bound: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_evaluation_time", b"first_evaluation_time", "last_evaluation_time", b"last_evaluation_time", "last_seen_time", b"last_seen_time", "last_value", b"last_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled_count", b"enabled_count", "enabled_known_count", b"enabled_known_count", "evaluation_count", b"evaluation_count", "feature_name", b"feature_name", "first_evaluation_time", b"first_evaluation_time", "identities_approximate", b"identities_approximate", "identity_count", b"identity_count", "in_catalog", b"in_catalog", "last_evaluation_time", b"last_evaluation_time", "last_seen_time", b"last_seen_time", "last_value", b"last_value", "multiple_value_identity_count", b"multiple_value_identity_count", "sdks", b"sdks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled_count", b"enabled_count", "enabled_known_count", b"enabled_known_count", "evaluation_count", b"evaluation_count", "feature_name", b"feature_name", "first_evaluation_time", b"first_evaluation_time", "identities_approximate", b"identities_approximate", "identities_lower_bound", b"identities_lower_bound", "identity_count", b"identity_count", "in_catalog", b"in_catalog", "last_evaluation_time", b"last_evaluation_time", "last_seen_time", b"last_seen_time", "last_value", b"last_value", "multiple_value_identity_count", b"multiple_value_identity_count", "sdks", b"sdks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -474,6 +494,7 @@ class RecordedEvaluation(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     SDK_NAME_FIELD_NUMBER: _builtins.int
     SDK_VERSION_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
     feature_name: _builtins.str
     """Name of the feature."""
     enabled: _builtins.bool
@@ -485,7 +506,7 @@ class RecordedEvaluation(_message.Message):
     reason: _builtins.str
     """OpenFeature reason; empty where none was sent."""
     count: _builtins.int
-    """Evaluations that this entry stands for; 1 where nothing was sent."""
+    """Evaluations that this entry stands for, those left out of a sample among them; 1 where nothing was sent and each is kept."""
     environment: _builtins.str
     """Name of the environment."""
     batch_id: _builtins.str
@@ -498,6 +519,8 @@ class RecordedEvaluation(_message.Message):
     """Name of the SDK that sent it; empty where it did not say."""
     sdk_version: _builtins.str
     """Version of the SDK that sent it; empty where it did not say."""
+    sample_rate: _builtins.float
+    """Share of the evaluations of its batch that was kept, at random; 1 where each was. `count` makes up for those left out."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """Value that the feature had; absent where none was sent, null where null was sent."""
@@ -543,10 +566,11 @@ class RecordedEvaluation(_message.Message):
         origin: Global___Origin.ValueType = ...,
         sdk_name: _builtins.str = ...,
         sdk_version: _builtins.str = ...,
+        sample_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_identity_identifier", b"_identity_identifier", "enabled", b"enabled", "evaluation_timestamp", b"evaluation_timestamp", "identity_identifier", b"identity_identifier", "metadata", b"metadata", "receive_time", b"receive_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_identity_identifier", b"_identity_identifier", "batch_id", b"batch_id", "count", b"count", "enabled", b"enabled", "environment", b"environment", "evaluation_timestamp", b"evaluation_timestamp", "feature_name", b"feature_name", "identity_identifier", b"identity_identifier", "identity_traits", b"identity_traits", "metadata", b"metadata", "origin", b"origin", "position", b"position", "reason", b"reason", "receive_time", b"receive_time", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version", "segment_names", b"segment_names", "value", b"value", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_identity_identifier", b"_identity_identifier", "batch_id", b"batch_id", "count", b"count", "enabled", b"enabled", "environment", b"environment", "evaluation_timestamp", b"evaluation_timestamp", "feature_name", b"feature_name", "identity_identifier", b"identity_identifier", "identity_traits", b"identity_traits", "metadata", b"metadata", "origin", b"origin", "position", b"position", "reason", b"reason", "receive_time", b"receive_time", "sample_rate", b"sample_rate", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version", "segment_names", b"segment_names", "value", b"value", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -680,8 +704,11 @@ class CountEvaluationsResponse(_message.Message):
 
     SERIES_FIELD_NUMBER: _builtins.int
     IDENTITIES_APPROXIMATE_FIELD_NUMBER: _builtins.int
+    IDENTITIES_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     identities_approximate: _builtins.bool
     """Whether identity counts are estimates; see FeatureSummary.identities_approximate."""
+    identities_lower_bound: _builtins.bool
+    """Whether identity counts are lower bounds; see FeatureSummary.identities_lower_bound."""
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountSeries]:
         """Series, the largest first (of equal ones by what they are grouped by), the rest last. Without `group_by` there is one."""
@@ -691,10 +718,11 @@ class CountEvaluationsResponse(_message.Message):
         *,
         series: _abc.Iterable[Global___CountSeries] | None = ...,
         identities_approximate: _builtins.bool = ...,
+        identities_lower_bound: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identities_approximate", b"identities_approximate", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identities_approximate", b"identities_approximate", "identities_lower_bound", b"identities_lower_bound", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -893,8 +921,13 @@ class ListExposuresResponse(_message.Message):
     EXPOSURES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
+    IDENTITIES_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last one."""
+    identities_lower_bound: _builtins.bool
+    """Whether the evaluations in question are in part a sample, so that identities may be missing and first exposures may be later
+    ones.
+    """
     @_builtins.property
     def exposures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exposure]:
         """Exposures by feature, then in an order of identities that is the server's own and stays. Evaluations without an identity
@@ -911,10 +944,11 @@ class ListExposuresResponse(_message.Message):
         exposures: _abc.Iterable[Global___Exposure] | None = ...,
         next_page_token: _builtins.str = ...,
         checks: _abc.Iterable[Global___SampleRatioCheck] | None = ...,
+        identities_lower_bound: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "exposures", b"exposures", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "exposures", b"exposures", "identities_lower_bound", b"identities_lower_bound", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1237,6 +1271,8 @@ class GetIntakeResponse(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
     RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    SAMPLED_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    FOREIGN_EVENT_COUNT_FIELD_NUMBER: _builtins.int
     recorded_count: _builtins.int
     """Evaluations received in the period and recorded."""
     filtered_count: _builtins.int
@@ -1247,6 +1283,10 @@ class GetIntakeResponse(_message.Message):
     """Evaluations recorded in each second of the last minute before the call, on average."""
     retention_days: _builtins.int
     """Days that evaluations are kept after their receipt; 0 means for ever."""
+    sampled_out_count: _builtins.int
+    """Evaluations received in the period and accepted, but left out of the environment's sample; others stand for them."""
+    foreign_event_count: _builtins.int
+    """Events of other kinds that older SDKs sent in the period beside their evaluations, and that are not kept here."""
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectionCount]:
         """What was rejected, by the field that was wrong, the most frequent first; at most 100."""
@@ -1270,10 +1310,12 @@ class GetIntakeResponse(_message.Message):
         points: _abc.Iterable[Global___IntakePoint] | None = ...,
         journal: Global___JournalState | None = ...,
         retention_days: _builtins.int = ...,
+        sampled_out_count: _builtins.int = ...,
+        foreign_event_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluations_per_second", b"evaluations_per_second", "filtered_count", b"filtered_count", "journal", b"journal", "points", b"points", "recorded_count", b"recorded_count", "rejected_count", b"rejected_count", "rejections", b"rejections", "retention_days", b"retention_days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluations_per_second", b"evaluations_per_second", "filtered_count", b"filtered_count", "foreign_event_count", b"foreign_event_count", "journal", b"journal", "points", b"points", "recorded_count", b"recorded_count", "rejected_count", b"rejected_count", "rejections", b"rejections", "retention_days", b"retention_days", "sampled_out_count", b"sampled_out_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1484,7 +1526,9 @@ class DeleteIdentityRequest(_message.Message):
     environment: _builtins.str
     """Name of the environment. MAY be empty where the token reaches exactly one."""
     identity_identifier: _builtins.str
-    """Exact identifier of the identity. MUST NOT be empty."""
+    """Exact identifier of the identity, as it was sent. MUST NOT be empty. Where the environment keeps pseudonyms, what is kept
+    under the pseudonym is erased as well as what was kept before it did.
+    """
     def __init__(
         self,
         *,

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from flagledger.catalog.policy import PLAIN, Policy
+
 SERVER_KEY_PREFIX = "ser."
 
 
@@ -15,12 +17,19 @@ class Environment:
     An environment as it stood when it was looked up.
 
     Attributes:
-        name: Its name; unique in a catalog.
+        name: Its identifier, which rows carry; unique in a catalog and stable. In a file the name given there; of a Flagsmith
+            the client key, since names of environments collide across its projects.
         features: Exact names of its features, disabled and archived ones included; None where it takes any name.
+        display_name: What people call it; empty where that is `name`. It may not be unique.
+        policy: What may be kept of what is sent, and how much of it.
+        stopped: Whether its organisation is shut out for now: nothing is taken for it, whatever the key.
     """
 
     name: str
     features: frozenset[str] | None
+    display_name: str = ""
+    policy: Policy = PLAIN
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,6 +136,7 @@ def inspect(
     now: float,
     is_server: bool,
     element_errors: Iterable[ElementError] = (),
+    older: bool = False,
 ) -> Inspection:
     """
     Find what is invalid in *batch*.
@@ -146,6 +147,7 @@ def inspect(
         now: The server's clock, in epoch seconds.
         is_server: Whether it came under a server key.
         element_errors: What the transport could not read; each index names an evaluation of *batch*.
+        older: Whether the SDK is one that `Limits.of_older_sdks` hold for. The grammar knows what they permit in any case.
     """
     batch.ClearField("batch_id")
     if len(UnknownFieldSet(batch)):
@@ -158,6 +160,7 @@ def inspect(
         names, highs = zip(*found, strict=True) if found else ((), ())
         if all(_is_timely(high, limits, now) for high in set(highs)):
             return Inspection(content=content, names=names, mended={})
+    rules = limits.of_older_sdks() if older else limits
     starts = _starts(content)
     all_names, doubtful = _sort_out(content, starts, found, limits, now)
     purged: dict[int, bytes] = {}
@@ -171,7 +174,7 @@ def inspect(
         if index in unreadable:
             fault: Fault | None = _of_element(index, *unreadable[index])
         else:
-            fault = find_fault(evaluation, index=index, limits=limits, now=now, is_server=is_server)
+            fault = find_fault(evaluation, index=index, limits=rules, now=now, is_server=is_server)
         if fault is not None:
             all_names[index] = b""
             faults.append(fault)

@@ -14,13 +14,16 @@ from flagledger.v1.query_service_pb2 import ORIGIN_CLIENT, ORIGIN_SERVER
 
 UNKNOWN_FEATURE: Final = "unknown_feature"
 INVALID: Final = "invalid"
+FOREIGN_EVENT: Final = "foreign_event"
 
 _MAX_NAMES: Final = 100
 _MAX_NAME_CHARACTERS: Final = 2_000
 _MICROSECONDS: Final = 1_000_000
 
 
-def compose_payload(*, batch_id: str, grant: Grant, sdk: Sdk, receive_time: float, verdict: Verdict) -> bytes:
+def compose_payload(
+    *, batch_id: str, grant: Grant, sdk: Sdk, receive_time: float, verdict: Verdict, foreign_events: int = 0
+) -> bytes:
     """
     Return a serialised JournalRecord.
 
@@ -33,6 +36,7 @@ def compose_payload(*, batch_id: str, grant: Grant, sdk: Sdk, receive_time: floa
         sdk: Who sent it.
         receive_time: The server's clock at receipt, in epoch seconds; kept to the microsecond.
         verdict: What is kept, and what is not.
+        foreign_events: Events that came beside the evaluations and are none.
     """
     rest = JournalRecord(batch_id=batch_id)
     envelope = rest.envelope
@@ -46,6 +50,8 @@ def compose_payload(*, batch_id: str, grant: Grant, sdk: Sdk, receive_time: floa
     if verdict.faults or verdict.filtered:
         for (reason, name), entries in _bounded(verdict).items():
             envelope.discards.add(reason=reason, name=name, entry_count=entries)
+    if foreign_events:
+        envelope.discards.add(reason=FOREIGN_EVENT, entry_count=foreign_events)
     return verdict.evaluations + rest.SerializeToString()
 
 

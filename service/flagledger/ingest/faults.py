@@ -85,7 +85,7 @@ def _faults(  # noqa: C901, PLR0912 - the rules in the order of the contract, ea
         yield "feature_name", _REQUIRED
     elif fault := _in_text(name, limits.feature_name_characters):
         yield "feature_name", fault
-    if not evaluation.HasField("enabled"):
+    if limits.enabled_required and not evaluation.HasField("enabled"):
         yield "enabled", "It is required: false must be sent, since absence is not false."
     if evaluation.HasField("value"):
         if fault := _in_value(evaluation.value, limits.depth):

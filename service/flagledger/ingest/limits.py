@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _KIB = 1024
 
@@ -32,6 +32,7 @@ class Limits:
         count_server: `count` under a server key.
         earliest: Epoch seconds after which an evaluation must lie.
         ahead_seconds: How far before the caller's clock the server's may be.
+        enabled_required: Whether an evaluation must say whether its feature was enabled.
         unanswered_batches: Batches of one stream that are read before the first of them is answered.
     """
 
@@ -52,4 +53,12 @@ class Limits:
     count_server: int = 1_000_000
     earliest: int = 1_577_836_800  # 2020-01-01T00:00:00Z
     ahead_seconds: int = 86_400
+    enabled_required: bool = True
     unanswered_batches: int = 64
+
+    def of_older_sdks(self) -> Limits:
+        """
+        Return the limits of SDKs whose own protocols know less: they report counts, under any key, of more than one process's
+        seconds, and some do not say whether a feature was enabled. What the limits before permit, these do too.
+        """
+        return replace(self, enabled_required=False, count_client=max(self.count_client, self.count_server))

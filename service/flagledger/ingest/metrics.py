@@ -20,6 +20,9 @@ class IngestMetrics(Protocol):
     def filtered(self, environment: str, entries: int) -> None:
         """Count *entries* whose feature the environment does not have."""
 
+    def foreign(self, environment: str, entries: int) -> None:
+        """Count *entries* of an older SDK that are no evaluations, and are not kept."""
+
     def rejected(self, environment: str, field: str, entries: int) -> None:
         """Count *entries* that were invalid in *field*: a path of the contract without indices, so a bounded set."""
 
@@ -37,6 +40,9 @@ class NullMetrics:
         """Ignore it."""
 
     def filtered(self, environment: str, entries: int) -> None:
+        """Ignore it."""
+
+    def foreign(self, environment: str, entries: int) -> None:
         """Ignore it."""
 
     def rejected(self, environment: str, field: str, entries: int) -> None:

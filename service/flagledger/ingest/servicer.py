@@ -133,6 +133,30 @@ class EvaluationServicer:
         context.set_trailing_metadata(_ACCEPTED)
         return response
 
+    async def record_of_older_sdk(
+        self, batch: EvaluationBatch, context: CallContext, *, foreign_events: int = 0
+    ) -> RecordEvaluationsResponse:
+        """
+        Record what an SDK sent by a protocol older than the contract: `Limits.of_older_sdks` hold, and *context* is only read.
+
+        Args:
+            batch: As far as it could be read; used up.
+            context: Of the call, with `element_errors` for what could not.
+            foreign_events: Events beside the evaluations that are none; counted as not kept, in no field of the answer.
+
+        Raises:
+            FlagledgerError: As RecordEvaluations.
+        """
+        caller = _caller(context)
+        try:
+            grant = await self._grant(caller.key)
+            batch_id = self._check_shape(batch, caller.batch_ids)
+            errors = getattr(context, "element_errors", ())
+            return await self._record(batch, batch_id, grant, caller, errors, foreign_events=foreign_events, older=True)
+        except FlagledgerError as error:
+            self._metrics.refused(error.reason)
+            raise
+
     async def StreamEvaluations(
         self, request_iterator: AsyncIterable[StreamEvaluationsRequest | FlagledgerError], context: CallContext
     ) -> AsyncGenerator[StreamEvaluationsResponse, None]:
@@ -190,6 +214,11 @@ class EvaluationServicer:
         grant = await self._catalog.lookup(key) if key else None
         if grant is None or not grant.holds():
             raise _key_invalid()
+        if grant.environment.stopped:
+            raise FlagledgerError(
+                Reason.ENVIRONMENT_STOPPED,
+                "Nothing is taken for this environment: its organisation is disabled. Do not retry.",
+            )
         return grant
 
     def _check_shape(self, batch: EvaluationBatch, ids_in_metadata: frozenset[str]) -> str:
@@ -220,9 +249,14 @@ class EvaluationServicer:
         grant: Grant,
         caller: _Caller,
         errors: Iterable[tuple[int, str, str]],
+        *,
+        foreign_events: int = 0,
+        older: bool = False,
     ) -> RecordEvaluationsResponse:
         now = self._clock()
-        inspection = inspect(batch, limits=self._limits, now=now, is_server=grant.is_server, element_errors=errors)
+        inspection = inspect(
+            batch, limits=self._limits, now=now, is_server=grant.is_server, element_errors=errors, older=older
+        )
         if inspection.unknown(grant.environment.features):
             grant = await self._look_again(caller.key, grant)
         verdict = inspection.judge(grant.environment.features)
@@ -230,14 +264,21 @@ class EvaluationServicer:
         if outcome.rejected and not outcome.accepted and not outcome.filtered:
             self._count_rejected(environment, verdict)
             raise _nothing_valid(verdict)
-        if outcome == _NOTHING and not batch_id:
+        if outcome == _NOTHING and not batch_id and not foreign_events:
             return RecordEvaluationsResponse()
         appended = await self._journal.append(
             environment,
             batch_id,
             inspection.digest() if batch_id else b"",
             outcome,
-            compose_payload(batch_id=batch_id, grant=grant, sdk=caller.sdk, receive_time=now, verdict=verdict),
+            compose_payload(
+                batch_id=batch_id,
+                grant=grant,
+                sdk=caller.sdk,
+                receive_time=now,
+                verdict=verdict,
+                foreign_events=foreign_events,
+            ),
         )
         if appended.duplicate:
             self._metrics.duplicate(environment)
@@ -245,6 +286,8 @@ class EvaluationServicer:
         self._metrics.accepted(environment, outcome.accepted)
         if outcome.filtered:
             self._metrics.filtered(environment, outcome.filtered)
+        if foreign_events:
+            self._metrics.foreign(environment, foreign_events)
         self._count_rejected(environment, verdict)
         return _response(appended, verdict)
 

@@ -15,7 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 EVALUATIONS = Counter(
     "flagledger_evaluations",
-    "Evaluations by what became of them: accepted, filtered (unknown feature), rejected (invalid).",
+    "Evaluations by what became of them: accepted, filtered (unknown feature), rejected (invalid); and foreign, events of older "
+    "SDKs that are none.",
     ["environment", "outcome"],
 )
 REJECTIONS = Counter(
@@ -93,6 +94,10 @@ class FrontMetrics:
     def filtered(self, environment: str, entries: int) -> None:
         """Count *entries* whose feature the environment does not have."""
         self._evaluations(environment, "filtered").inc(entries)
+
+    def foreign(self, environment: str, entries: int) -> None:
+        """Count *entries* that are events of another kind."""
+        self._evaluations(environment, "foreign").inc(entries)
 
     def rejected(self, environment: str, field: str, entries: int) -> None:
         """Count *entries* that were invalid in *field*."""

@@ -27,7 +27,7 @@ from flagledger.v1 import query_service_pb2 as flagledger_dot_v1_dot_query__serv
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$flagledger/internal/v1/journal.proto\x12\x16\x66lagledger.internal.v1\x1a\x1e\x66lagledger/v1/evaluation.proto\x1a!flagledger/v1/query_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\rJournalRecord\x12.\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32\x19.flagledger.v1.Evaluation\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x32\n\x08\x65nvelope\x18\x0f \x01(\x0b\x32 .flagledger.internal.v1.Envelope\"\xd2\x01\n\x08\x45nvelope\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06origin\x18\x03 \x01(\x0e\x32\x15.flagledger.v1.Origin\x12\x10\n\x08sdk_name\x18\x04 \x01(\t\x12\x13\n\x0bsdk_version\x18\x05 \x01(\t\x12\x31\n\x08\x64iscards\x18\x06 \x03(\x0b\x32\x1f.flagledger.internal.v1.Discard\"<\n\x07\x44iscard\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x65ntry_count\x18\x03 \x01(\r\"\x97\x01\n\x0e\x43olumnarRecord\x12?\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32*.flagledger.internal.v1.ColumnarEvaluation\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x32\n\x08\x65nvelope\x18\x0f \x01(\x0b\x32 .flagledger.internal.v1.Envelope\"\xa1\x03\n\x12\x43olumnarEvaluation\x12\x14\n\x0c\x66\x65\x61ture_name\x18\x01 \x01(\t\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\x05value\x18\x03 \x01(\x0b\x32%.flagledger.internal.v1.ColumnarValue\x12\x38\n\x14\x65valuation_timestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x13identity_identifier\x18\x05 \x01(\tH\x01\x88\x01\x01\x12>\n\x0fidentity_traits\x18\x06 \x03(\x0b\x32%.flagledger.internal.v1.ColumnarTrait\x12\x15\n\rsegment_names\x18\x07 \x03(\t\x12\x0f\n\x07variant\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x15\n\x08metadata\x18\n \x01(\x0cH\x02\x88\x01\x01\x12\r\n\x05\x63ount\x18\x0b \x01(\rB\n\n\x08_enabledB\x16\n\x14_identity_identifierB\x0b\n\t_metadata\"^\n\rColumnarTrait\x12\x11\n\ttrait_key\x18\x01 \x01(\t\x12:\n\x0btrait_value\x18\x02 \x01(\x0b\x32%.flagledger.internal.v1.ColumnarValue\"\x8b\x02\n\rColumnarValue\x12\x17\n\nnull_value\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0cnumber_value\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cstring_value\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nbool_value\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x19\n\x0cstruct_value\x18\x05 \x01(\x0cH\x04\x88\x01\x01\x12\x17\n\nlist_value\x18\x06 \x01(\x0cH\x05\x88\x01\x01\x42\r\n\x0b_null_valueB\x0f\n\r_number_valueB\x0f\n\r_string_valueB\r\n\x0b_bool_valueB\x0f\n\r_struct_valueB\r\n\x0b_list_valueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$flagledger/internal/v1/journal.proto\x12\x16\x66lagledger.internal.v1\x1a\x1e\x66lagledger/v1/evaluation.proto\x1a!flagledger/v1/query_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\rJournalRecord\x12.\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32\x19.flagledger.v1.Evaluation\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x32\n\x08\x65nvelope\x18\x0f \x01(\x0b\x32 .flagledger.internal.v1.Envelope\"\xe7\x01\n\x08\x45nvelope\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06origin\x18\x03 \x01(\x0e\x32\x15.flagledger.v1.Origin\x12\x10\n\x08sdk_name\x18\x04 \x01(\t\x12\x13\n\x0bsdk_version\x18\x05 \x01(\t\x12\x31\n\x08\x64iscards\x18\x06 \x03(\x0b\x32\x1f.flagledger.internal.v1.Discard\x12\x13\n\x0bsample_rate\x18\x07 \x01(\x01\"<\n\x07\x44iscard\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x65ntry_count\x18\x03 \x01(\r\"\x97\x01\n\x0e\x43olumnarRecord\x12?\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32*.flagledger.internal.v1.ColumnarEvaluation\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x32\n\x08\x65nvelope\x18\x0f \x01(\x0b\x32 .flagledger.internal.v1.Envelope\"\xa1\x03\n\x12\x43olumnarEvaluation\x12\x14\n\x0c\x66\x65\x61ture_name\x18\x01 \x01(\t\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\x05value\x18\x03 \x01(\x0b\x32%.flagledger.internal.v1.ColumnarValue\x12\x38\n\x14\x65valuation_timestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x13identity_identifier\x18\x05 \x01(\tH\x01\x88\x01\x01\x12>\n\x0fidentity_traits\x18\x06 \x03(\x0b\x32%.flagledger.internal.v1.ColumnarTrait\x12\x15\n\rsegment_names\x18\x07 \x03(\t\x12\x0f\n\x07variant\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x15\n\x08metadata\x18\n \x01(\x0cH\x02\x88\x01\x01\x12\r\n\x05\x63ount\x18\x0b \x01(\rB\n\n\x08_enabledB\x16\n\x14_identity_identifierB\x0b\n\t_metadata\"^\n\rColumnarTrait\x12\x11\n\ttrait_key\x18\x01 \x01(\t\x12:\n\x0btrait_value\x18\x02 \x01(\x0b\x32%.flagledger.internal.v1.ColumnarValue\"\x8b\x02\n\rColumnarValue\x12\x17\n\nnull_value\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0cnumber_value\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cstring_value\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nbool_value\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x19\n\x0cstruct_value\x18\x05 \x01(\x0cH\x04\x88\x01\x01\x12\x17\n\nlist_value\x18\x06 \x01(\x0cH\x05\x88\x01\x01\x42\r\n\x0b_null_valueB\x0f\n\r_number_valueB\x0f\n\r_string_valueB\r\n\x0b_bool_valueB\x0f\n\r_struct_valueB\r\n\x0b_list_valueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOURNALRECORD']._serialized_start=165
   _globals['_JOURNALRECORD']._serialized_end=298
   _globals['_ENVELOPE']._serialized_start=301
-  _globals['_ENVELOPE']._serialized_end=511
-  _globals['_DISCARD']._serialized_start=513
-  _globals['_DISCARD']._serialized_end=573
-  _globals['_COLUMNARRECORD']._serialized_start=576
-  _globals['_COLUMNARRECORD']._serialized_end=727
-  _globals['_COLUMNAREVALUATION']._serialized_start=730
-  _globals['_COLUMNAREVALUATION']._serialized_end=1147
-  _globals['_COLUMNARTRAIT']._serialized_start=1149
-  _globals['_COLUMNARTRAIT']._serialized_end=1243
-  _globals['_COLUMNARVALUE']._serialized_start=1246
-  _globals['_COLUMNARVALUE']._serialized_end=1513
+  _globals['_ENVELOPE']._serialized_end=532
+  _globals['_DISCARD']._serialized_start=534
+  _globals['_DISCARD']._serialized_end=594
+  _globals['_COLUMNARRECORD']._serialized_start=597
+  _globals['_COLUMNARRECORD']._serialized_end=748
+  _globals['_COLUMNAREVALUATION']._serialized_start=751
+  _globals['_COLUMNAREVALUATION']._serialized_end=1168
+  _globals['_COLUMNARTRAIT']._serialized_start=1170
+  _globals['_COLUMNARTRAIT']._serialized_end=1264
+  _globals['_COLUMNARVALUE']._serialized_start=1267
+  _globals['_COLUMNARVALUE']._serialized_end=1534
 # @@protoc_insertion_point(module_scope)

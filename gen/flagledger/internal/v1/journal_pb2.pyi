@@ -70,6 +70,7 @@ class Envelope(_message.Message):
     SDK_NAME_FIELD_NUMBER: _builtins.int
     SDK_VERSION_FIELD_NUMBER: _builtins.int
     DISCARDS_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
     environment: _builtins.str
     """Name of the environment."""
     origin: _query_service_pb2.Origin.ValueType
@@ -78,13 +79,15 @@ class Envelope(_message.Message):
     """Name of the SDK; empty where it did not say."""
     sdk_version: _builtins.str
     """Version of the SDK; empty where it did not say."""
+    sample_rate: _builtins.float
+    """Rate at which the evaluations were sampled; absent where each was kept. `count` of each stands for those left out too."""
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
         """Moment of receipt by the server's clock."""
 
     @_builtins.property
     def discards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Discard]:
-        """What was filtered and rejected."""
+        """What was filtered, rejected and left out of a sample."""
 
     def __init__(
         self,
@@ -95,10 +98,11 @@ class Envelope(_message.Message):
         sdk_name: _builtins.str = ...,
         sdk_version: _builtins.str = ...,
         discards: _abc.Iterable[Global___Discard] | None = ...,
+        sample_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["discards", b"discards", "environment", b"environment", "origin", b"origin", "receive_time", b"receive_time", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discards", b"discards", "environment", b"environment", "origin", b"origin", "receive_time", b"receive_time", "sample_rate", b"sample_rate", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -114,7 +118,7 @@ class Discard(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ENTRY_COUNT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Reason: `unknown_feature`, or `invalid`."""
+    """Reason: `unknown_feature`, `invalid`, `sampled_out`, or `foreign_event`."""
     name: _builtins.str
     """Name of the unknown feature, or path of the field without its index; empty for the rest of the names."""
     entry_count: _builtins.int
