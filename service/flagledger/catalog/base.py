@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flagledger.catalog.policy import PLAIN, Policy
 
 SERVER_KEY_PREFIX = "ser."
+
+_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,51 @@ class Token:
     environments: frozenset[str] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFound:
+    """
+    A key as a source declares it, whether or not it counts.
+
+    Attributes:
+        text: The key. It is for comparing and for `masked`, and MUST NOT be shown.
+        environment: Name of the environment that it belongs to.
+        active: Whether it is switched on.
+        expires_at: Epoch seconds from which it no longer counts; None for never.
+    """
+
+    text: str = field(repr=False)
+    environment: str
+    active: bool = True
+    expires_at: float | None = None
+
+    @property
+    def masked(self) -> str:
+        """The key as it may be shown: its kind and its first characters."""
+        shown = len(SERVER_KEY_PREFIX) + _SHOWN if self.text.startswith(SERVER_KEY_PREFIX) else _SHOWN
+        return f"{self.text[: min(shown, len(self.text) // 2)]}…"
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a server key."""
+        return self.text.startswith(SERVER_KEY_PREFIX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """
+    Everything that a source knows, for people who check it.
+
+    Attributes:
+        environments: What there is, by name.
+        keys: Their keys, those that do not count included.
+        faults: What is wrong, a sentence each.
+    """
+
+    environments: tuple[Environment, ...]
+    keys: tuple[KeyFound, ...]
+    faults: tuple[str, ...] = ()
+
+
 class Catalog(Protocol):
     """
     Where keys, features and tokens come from.
@@ -90,3 +137,18 @@ class Catalog(Protocol):
 
     def ready(self) -> bool:
         """Return whether the catalog has been loaded."""
+
+
+class Source(Catalog, Protocol):
+    """A catalog that asks where things are kept, other than the cache before it."""
+
+    async def inventory(self) -> Inventory:
+        """
+        Return everything that there is. It may take a while, and reads past every cache.
+
+        Raises:
+            FlagledgerError: CATALOG_UNREACHABLE, with a message for operators that says what failed and quotes no secret.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
