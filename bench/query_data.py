@@ -64,7 +64,8 @@ _ROWS: Final = f"""
         'TARGETING_MATCH' AS reason, NULL::VARCHAR AS metadata, 1::UINTEGER AS "count",
         'batch-' || ($entry + i // {BATCH_ROWS})::VARCHAR AS batch_id, make_timestamp(received) AS receive_time, 1 AS origin,
         (['flagsmith-python', 'flagsmith-js', 'flagsmith-go'])[1 + (hash($entry + i // {BATCH_ROWS}) % 3)::INTEGER] AS sdk_name,
-        (['1.0.0', '1.1.0', '2.0.0'])[1 + (hash($entry + i // {BATCH_ROWS} + 7) % 3)::INTEGER] AS sdk_version
+        (['1.0.0', '1.1.0', '2.0.0'])[1 + (hash($entry + i // {BATCH_ROWS} + 7) % 3)::INTEGER] AS sdk_version,
+        1.0::DOUBLE AS sample_rate
     FROM (SELECT i, $start + (i * $step)::BIGINT AS received FROM range(0, $rows) numbers(i))
     ORDER BY environment, feature_name, evaluation_time, position
 """

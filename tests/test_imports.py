@@ -18,7 +18,7 @@ EDGES: dict[str, set[str]] = {
     "errors": set(),
     "tomlfile": set(),
     "transcoding": set(),
-    "config": {"errors", "tomlfile"},
+    "config": {"catalog", "errors", "tomlfile"},
     "catalog": {"errors", "telemetry", "tomlfile"},
     "journal": {"errors", "telemetry"},
     "store": {"journal", "errors", "telemetry"},
@@ -27,10 +27,11 @@ EDGES: dict[str, set[str]] = {
     "ingest": {"catalog", "journal", "errors", "telemetry"},
     "query": {"catalog", "store", "errors", "telemetry"},
     "dashboard": {"catalog", "errors", "telemetry"},
-    "front": {"transcoding", "dashboard", "ingest", "query", "catalog", "config", "errors", "telemetry"},
+    "compat": {"ingest", "catalog", "transcoding", "errors", "telemetry"},
+    "front": {"transcoding", "compat", "dashboard", "ingest", "query", "catalog", "config", "errors", "telemetry"},
     "supervisor": {"config", "catalog", "journal", "errors", "telemetry"},
     "serve": {"supervisor", "config", "catalog", "journal", "errors", "telemetry"},
-    "cli": {"serve", "config", "catalog"},
+    "cli": {"serve", "config", "catalog", "errors"},
 }
 # Where the parts are put together: it may import every room.
 COMPOSITION = "app"
@@ -44,6 +45,9 @@ LIBRARIES: dict[str, set[str]] = {
     "pyarrow": {"store", "writer", "query"},
     "starlette": {"dashboard", "front"},
     "uvicorn": {"front", "transcoding"},
+    "aiohttp": {"catalog"},
+    "psycopg": {"catalog"},
+    "psycopg_pool": {"catalog"},
     "pydantic": {"config"},
     "pydantic_settings": {"config"},
     "click": {"cli"},

@@ -16,7 +16,7 @@ HERE = serve._Address(host="127.0.0.1", port=8080)
 
 def dashboard(config: Config, demo: DemoKeys | None, http: serve._Address = HERE) -> str:
     """Return what the banner says of the dashboard."""
-    banner = serve._banner(config, demo, http, serve._Address(host="127.0.0.1", port=50051), "se&cret")
+    banner = serve._banner(config, demo, http, serve._Address(host="127.0.0.1", port=50051), "se&cret", [])
     [line] = [line.strip() for line in banner.splitlines() if line.startswith("  dashboard: ")]
     assert (demo is not None and config.read_token is None) == ("cret" in banner)
     return line.removeprefix("dashboard: ")

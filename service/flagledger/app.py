@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
-import json
 import os
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -28,12 +25,12 @@ from google.rpc import code_pb2, status_pb2
 from flagledger.catalog.base import Token
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.catalog.document import CatalogError
-from flagledger.catalog.file import FileCatalog
+from flagledger.catalog.sources import open_catalog
 from flagledger.config import Config, parse_address
 from flagledger.errors import FlagledgerError, to_status
 from flagledger.journal.base import JournalError
 from flagledger.journal.sqlite import SqliteJournal
-from flagledger.supervisor import CannotRunError, ProcessSettings
+from flagledger.supervisor import CannotRunError, ProcessSettings, die_with, read_line, report
 from flagledger.telemetry import metrics
 from flagledger.telemetry.health import Readiness
 from flagledger.telemetry.logging import configure, get_logger
@@ -46,8 +43,6 @@ if TYPE_CHECKING:
     from flagledger.store.base import Store
     from flagledger.writer import Writer
 
-_PR_SET_PDEATHSIG: Final = 1
-_PIPE_BYTES: Final = 65_536
 _MIB: Final = 1 << 20
 _HEALTH_SECONDS: Final = 0.5
 _OBSERVE_SECONDS: Final = 1.0
@@ -62,26 +57,27 @@ _BREATH_SECONDS: Final = 0.0003
 def main() -> int:
     """Read the settings from stdin, run what they say, and return the exit code."""
     parent = os.getppid()
-    settings = ProcessSettings.from_json(_read_line())
-    _die_with(parent)
+    settings = ProcessSettings.from_json(read_line())
+    die_with(parent)
     configure(settings.name())
     config = Config.from_json(settings.config)
     if api_implementation.Type() != "upb":
         # Twenty times slower, and admission reads the bytes as upb writes them.
-        _report(fatal="The installed protobuf runs without its compiled part (upb); install a wheel for this platform.")
+        report(fatal="The installed protobuf runs without its compiled part (upb); install a wheel for this platform.")
         return 1
     run = _run_writer if settings.role == "writer" else _run_front
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(config, settings))
     except (CannotRunError, JournalError) as error:
-        _report(fatal=str(error))
+        report(fatal=str(error))
         return 1
     return 0
 
 
 async def _run_front(config: Config, settings: ProcessSettings) -> None:
     """Serve both protocols until told to stop, then finish what was accepted."""
+    from flagledger.compat.flagsmith import OlderSdks  # noqa: PLC0415
     from flagledger.front import grpc as grpc_front  # noqa: PLC0415
     from flagledger.front import http  # noqa: PLC0415
     from flagledger.front.forward import Forwarder  # noqa: PLC0415
@@ -93,12 +89,20 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
 
     stopping = _stop_signal()
     counted = metrics.FrontMetrics()
-    catalog, watching = _catalog(config, settings, counted.loaded)
+    catalog, watching = _catalog(config, settings, counted)
     journal = _journal(config)
     readiness = Readiness({"journal writable": journal.writable, "catalog loaded": catalog.ready})
     in_flight = InFlight(max_bytes=config.max_in_flight_bytes, max_calls=config.max_concurrent_calls)
     asking = InFlight(max_bytes=config.max_body_bytes, max_calls=MAX_QUESTIONS)
-    evaluations = EvaluationServicer(catalog, journal, Limits(max_evaluations=config.max_evaluations), metrics=counted)
+    limits = Limits(max_evaluations=config.max_evaluations)
+    evaluations = EvaluationServicer(
+        catalog,
+        journal,
+        limits,
+        metrics=counted,
+        secret=settings.identity_secret.encode(),
+        fronts=config.fronts,
+    )
     evaluation_service = evaluation_service_pb2.DESCRIPTOR.services_by_name["EvaluationService"]
     query_service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
     queries = Forwarder(
@@ -131,6 +135,12 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
         exposition=metrics.exposition,
         token=catalog.token,
         metrics=counted,
+        older_sdks=OlderSdks(
+            servicer=evaluations,
+            limits=limits,
+            secret=settings.identity_secret.encode(),
+            recognise_resends=config.recognise_resent_bodies,
+        ),
     )
     with _listening(settings.http) as listener:
         web = http.server(pages, drain_seconds=config.drain_seconds, refused=counted.refused_by_http)
@@ -140,7 +150,7 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
             await asyncio.sleep(0.005)
         # What was made at start lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        _report(ready=True)
+        report(ready=True)
         await _first(stopping.wait(), serving)
 
         readiness.drain()
@@ -148,7 +158,7 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
         web.should_exit = True
         await asyncio.gather(grpc_server.stop(config.drain_seconds), serving)
         reporting.cancel()
-    watching.cancel()
+    await _ended(watching)
     await queries.close()
     await asyncio.to_thread(journal.close)
 
@@ -159,6 +169,7 @@ async def _run_writer(config: Config, settings: ProcessSettings) -> None:
 
     from flagledger.front import grpc as grpc_front  # noqa: PLC0415
     from flagledger.front.limits import InFlight  # noqa: PLC0415
+    from flagledger.query.recorded import RecordedEnvironments  # noqa: PLC0415
     from flagledger.query.servicer import QueryServicer  # noqa: PLC0415
     from flagledger.store.duckdb import DuckDBStore  # noqa: PLC0415
     from flagledger.upkeep import Retention  # noqa: PLC0415
@@ -180,12 +191,17 @@ async def _run_writer(config: Config, settings: ProcessSettings) -> None:
         retention=Retention(config.retention_days),
     )
     writer.start()
+    # A front learns environments of a Flagsmith from its senders, which this process never meets.
+    readable = (
+        catalog if config.is_file_catalog else RecordedEnvironments(catalog, writer.store, config.declared_policies.of)
+    )
     queries = QueryServicer(
-        catalog,
+        readable,
         writer.store,
         journal_state=lambda: _journal_state(journal, config.journal_max_bytes, writer),
         erase=writer.erase,
         retention_days=config.retention_days,
+        secret=settings.identity_secret.encode(),
     )
     service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
     server = grpc.aio.server(options=grpc_front.INTERNAL_OPTIONS)
@@ -198,12 +214,12 @@ async def _run_writer(config: Config, settings: ProcessSettings) -> None:
     try:
         await _opened(writer)
         gc.freeze()
-        _report(ready=True)
+        report(ready=True)
         observing = asyncio.create_task(_observe(journal))
         await stopping.wait()
         observing.cancel()
     finally:
-        watching.cancel()
+        await _ended(watching)
         await server.stop(_QUESTION_SECONDS)
         await asyncio.to_thread(writer.stop)
         queries.close()
@@ -220,12 +236,13 @@ def _stop_signal() -> asyncio.Event:
 
 
 def _catalog(
-    config: Config, settings: ProcessSettings, count: Callable[[bool], None] = lambda _: None
+    config: Config, settings: ProcessSettings, counted: metrics.FrontMetrics | None = None
 ) -> tuple[CachedCatalog, asyncio.Task[None]]:
-    """Return the catalog, and the task that follows its file."""
+    """Return the catalog, and the task that follows its source."""
 
     def reloaded(ok: bool, error: CatalogError | None) -> None:  # noqa: FBT001 - the callback's own form
-        count(ok)
+        if counted is not None:
+            counted.loaded(ok)
         # Every process follows the file; one of them says so.
         if settings.name() == "front-0":
             if ok:
@@ -235,15 +252,33 @@ def _catalog(
                     "the environments file is broken; the last good one stays in force", error=str(error)
                 )
 
-    file = FileCatalog(
-        config.environments_file,
-        {settings.read_token: Token(role="read")},
+    def failed(error: BaseException) -> None:
+        if settings.name() == "front-0":
+            get_logger().error(
+                "the catalog cannot be asked; what is known stays in force",
+                catalog=config.catalog_shown,
+                error=str(error),
+            )
+
+    opened = open_catalog(
+        config.catalog_url,
+        tokens={**config.declared_tokens, settings.read_token: Token(role="read")},
+        policies=config.declared_policies,
+        server_keys=[key.get_secret_value() for key in config.flagsmith_server_keys],
+        refresh_seconds=config.catalog_refresh_seconds,
+        sharers=config.fronts,
         on_reload=reloaded,
-        # The supervisor has checked it at start; a child that is started again later waits for a file that is broken now.
-        must_load=False,
+        on_failure=failed,
+        on_lookup=None if counted is None else counted.looked_up,
     )
-    catalog = CachedCatalog(file, refresh_seconds=config.catalog_refresh_seconds)
-    return catalog, asyncio.create_task(catalog.watch(), name="environments file")
+    return opened.catalog, asyncio.create_task(opened.follow(), name="catalog")
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel *task* and wait until it has ended."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _journal(config: Config) -> SqliteJournal:
@@ -343,39 +378,6 @@ async def _first(*awaitables: Any) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
-
-
-def _report(**said: object) -> None:
-    """Tell the supervisor."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(json.dumps(said) + "\n")
-        sys.stdout.flush()
-
-
-def _read_line() -> bytes:
-    """Return the first line of stdin, past Python's buffers: a thread that waits within those makes an exit abort."""
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = os.read(sys.stdin.fileno(), _PIPE_BYTES)
-        if not piece:
-            sys.exit(1)
-        line += piece
-    return line
-
-
-def _die_with(parent: int) -> None:
-    """Make sure that this process does not outlive its supervisor: it would keep the port and go on acknowledging."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), _PIPE_BYTES):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, name="supervisor watch", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Final, TextIO
 from urllib.parse import quote
 
-from flagledger.catalog.demo import READ_TOKEN_FILE, DemoKeys, ensure_demo, ensure_read_token
+from flagledger.catalog.demo import READ_TOKEN_FILE, DemoKeys, ensure_demo, ensure_identity_secret, ensure_read_token
 from flagledger.catalog.document import CatalogError
 from flagledger.catalog.file import read_document
+from flagledger.catalog.personal import kept_of_people
+from flagledger.catalog.sources import check_source
 from flagledger.config import Config
 from flagledger.journal.base import JournalError
 from flagledger.journal.sqlite import SqliteJournal
@@ -82,9 +84,10 @@ def _serve(config: Config, held: contextlib.ExitStack) -> int:
     # Before anything is made that only the start which made it tells of: keys and the token.
     http = held.enter_context(_port_held(config.http_address, "HTTP", "--http"))
     grpc = held.enter_context(_port_held(config.grpc_address, "gRPC", "--grpc"))
-    demo = ensure_demo(data) if config.environments is None else None
+    demo = ensure_demo(data) if config.is_default_catalog else None
     read_token = config.read_token.get_secret_value() if config.read_token else ensure_read_token(data)
-    read_document(config.environments_file, read_token=read_token)
+    secret = config.identity_secret.get_secret_value() if config.identity_secret else ensure_identity_secret(data)
+    kept = _check_catalog(config, read_token)
     # Opened once before the children do: a journal that cannot be used is a sentence here, not a crash there.
     SqliteJournal.open(data / "journal.db", max_bytes=config.journal_max_bytes, dedup_hours=config.dedup_hours).close()
 
@@ -94,6 +97,7 @@ def _serve(config: Config, held: contextlib.ExitStack) -> int:
     common = {
         "config": config.to_json(),
         "read_token": read_token,
+        "identity_secret": secret,
         "http": str(http),
         "grpc": str(grpc),
         "runtime": str(runtime),
@@ -101,7 +105,7 @@ def _serve(config: Config, held: contextlib.ExitStack) -> int:
     settings = [ProcessSettings(role="writer", index=0, **common)]
     settings += [ProcessSettings(role="front", index=index, **common) for index in range(config.fronts)]
     supervisor = Supervisor(settings, environment, drain_seconds=config.drain_seconds)
-    banner = _banner(config, demo if demo is not None and demo.created else None, http, grpc, read_token)
+    banner = _banner(config, demo if demo is not None and demo.created else None, http, grpc, read_token, kept)
     line = json.dumps({"event": "ready", "http": str(http), "grpc": str(grpc), "data": str(data)})
 
     async def run() -> str:
@@ -119,13 +123,33 @@ def _serve(config: Config, held: contextlib.ExitStack) -> int:
     return 0
 
 
+def _check_catalog(config: Config, read_token: str) -> list[str]:
+    """
+    Refuse a catalog that cannot be right, as far as that can be told without asking anybody else.
+
+    Returns:
+        What is kept of people, in lines.
+
+    Raises:
+        CatalogError: The environments file is broken, a token is a key of it, or a library is missing.
+    """
+    if config.is_file_catalog:
+        tokens = (read_token, *config.declared_tokens)
+        document = read_document(config.environments_file, tokens=tokens)
+        return kept_of_people({one.name: one.policy for one in document.environments.values()})
+    check_source(config.catalog_url)
+    return kept_of_people(config.declared_policies.named, config.declared_policies.of(""))
+
+
 async def _announce(ready: asyncio.Event, banner: str, line: str) -> None:
     await ready.wait()
     _say(sys.stderr, banner)
     _say(sys.stdout, line + "\n")
 
 
-def _banner(config: Config, demo: DemoKeys | None, http: _Address, grpc: _Address, read_token: str) -> str:
+def _banner(
+    config: Config, demo: DemoKeys | None, http: _Address, grpc: _Address, read_token: str, kept: list[str]
+) -> str:
     """
     Return what a person needs who has just started the service and has read nothing.
 
@@ -137,7 +161,8 @@ def _banner(config: Config, demo: DemoKeys | None, http: _Address, grpc: _Addres
     lines = ["", f"Flagledger listens on http://{http} and grpc://{grpc}; its data is in {config.data}", ""]
     key, feature = "<key>", "new_dashboard"
     if demo is None:
-        lines += [f"  the keys are in {config.environments_file}"]
+        source = config.environments_file if config.is_file_catalog else config.catalog_shown
+        lines += [f"  keys and features come from {source}"]
     else:
         key, feature = demo.client_key or key, demo.feature or feature
         lines += [
@@ -147,6 +172,7 @@ def _banner(config: Config, demo: DemoKeys | None, http: _Address, grpc: _Addres
         ]
     lines += [
         f"  dashboard: {_dashboard(config, http, None if demo is None else read_token)}",
+        *(f"  {line}" for line in kept),
         "",
         "Record an evaluation:",
         "",
@@ -158,8 +184,14 @@ def _banner(config: Config, demo: DemoKeys | None, http: _Address, grpc: _Addres
         "",
         f"  {command} evaluations{where}{url}",
         "",
-        f"A feature of your own: add its name to `features` in {config.environments_file}; it counts within a second.",
-        "",
+        *(
+            [
+                f"A feature of your own: add its name to `features` in {config.environments_file}; it counts within a second.",
+                "",
+            ]
+            if config.is_file_catalog
+            else []
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
+import os
 import signal
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +34,8 @@ _LEEWAY_SECONDS: Final = 0.4
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 _STEADY_SECONDS: Final = 30.0
+_PR_SET_PDEATHSIG: Final = 1
+_PIPE_BYTES: Final = 65_536
 
 
 class CannotRunError(Exception):
@@ -45,6 +50,7 @@ class ProcessSettings:
     index: int
     config: str
     read_token: str
+    identity_secret: str
     http: str
     grpc: str
     runtime: str
@@ -200,3 +206,36 @@ async def _ended(processes: list[asyncio.subprocess.Process], seconds: float) ->
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
         await asyncio.wait(waits)
+
+
+def report(**said: object) -> None:
+    """Tell the supervisor; for its children, as are the two functions below."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+
+
+def read_line() -> bytes:
+    """Return the first line of stdin, past Python's buffers: a thread that waits within those makes an exit abort."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(sys.stdin.fileno(), _PIPE_BYTES)
+        if not piece:
+            sys.exit(1)
+        line += piece
+    return line
+
+
+def die_with(parent: int) -> None:
+    """Make sure that this process does not outlive its supervisor: it would keep the port and go on acknowledging."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), _PIPE_BYTES):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="supervisor watch", daemon=True).start()

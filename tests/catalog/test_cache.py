@@ -5,72 +5,17 @@ import asyncio
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flagledger.catalog.base import Catalog, Environment, Grant, Token
+from flagledger.catalog.base import Catalog, Environment, Token
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.catalog.file import FileCatalog
 from flagledger.errors import FlagledgerError, Reason
 from hypothesis import given
 from hypothesis import strategies as st
-
-
-class Remote:
-    """A source as a database is one: slow, sometimes down, and it does not say when it changed."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, Grant] = {}
-        self.tokens: dict[str, Token] = {}
-        self.asked: list[str] = []
-        self.down = False
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def lookup(self, key: str, *, fresh: bool = False) -> Grant | None:
-        """Answer, and note that it was asked."""
-        self.asked.append(key + "!" if fresh else key)
-        await self._answer()
-        return self.keys.get(key)
-
-    async def environments(self) -> dict[str, Environment]:
-        """Answer, and note that it was asked."""
-        self.asked.append("environments")
-        await self._answer()
-        return {grant.environment.name: grant.environment for grant in self.keys.values()}
-
-    async def token(self, token: str) -> Token | None:
-        """Answer, and note that it was asked."""
-        self.asked.append(token)
-        await self._answer()
-        return self.tokens.get(token)
-
-    def ready(self) -> bool:
-        """Tell whether it is there."""
-        return not self.down
-
-    async def _answer(self) -> None:
-        await self.gate.wait()
-        await asyncio.sleep(0)
-        if self.down:
-            raise FlagledgerError(Reason.CATALOG_UNREACHABLE, "The database does not answer.")
-
-
-class Clock:
-    """Monotonic seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
-
-
-def grant(*features: str, expires_at: float | None = None) -> Grant:
-    """Return what a key permits."""
-    environment = Environment(name="one", features=frozenset(features))
-    return Grant(environment=environment, is_server=False, expires_at=expires_at)
+from support.remote_catalog import Clock, Remote, grant, settle
 
 
 @pytest.fixture
@@ -92,12 +37,6 @@ def clock() -> Clock:
 def catalog(remote: Remote, clock: Clock) -> CachedCatalog:
     """Put a cache in front of the source."""
     return CachedCatalog(remote, min_fresh_interval=5, clock=clock)
-
-
-async def settle() -> None:
-    """Let what goes on in the background end."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_a_known_key_is_asked_about_once(catalog: CachedCatalog, remote: Remote) -> None:
@@ -178,6 +117,32 @@ async def test_a_removed_key_is_refused_within_the_refresh_interval(
     assert await catalog.lookup("key") is None
 
 
+async def test_a_change_of_the_source_forgets_no_key(remote: Remote, clock: Clock) -> None:
+    """After a change everything is asked about again; known keys beyond what may be asked at once are served as they were."""
+    remote.generation = 0
+    remote.poll = lambda: None
+    keys = [f"key {number}" for number in range(100)]
+    remote.keys.update(dict.fromkeys(keys, grant("a")))
+    catalog = CachedCatalog(remote, min_fresh_interval=5, max_lookups_per_second=10, clock=clock)
+    for key in keys:
+        assert grant("a") == await catalog.lookup(key)
+        clock.now += 0.2
+    assert await catalog.lookup("new") is None
+
+    remote.keys.update(dict.fromkeys([*keys, "new"], grant("a", "b")))
+    remote.generation = 1
+    answers = [await catalog.lookup(key) for key in keys]
+    clock.now += 2
+
+    assert {grant("a"), grant("a", "b")} == set(answers)
+    assert grant("a", "b") == answers[0] == await catalog.lookup("new")
+
+    remote.down = True
+    remote.generation = 2
+
+    assert None not in [await catalog.lookup(key) for key in keys]
+
+
 async def test_known_keys_are_served_stale_while_the_source_is_down(remote: Remote, clock: Clock) -> None:
     """With the source down, known keys work, others are a retryable refusal, and it is asked and reported at times."""
     failures: list[BaseException] = []
@@ -207,7 +172,7 @@ async def test_a_source_that_hangs_delays_a_known_key_by_a_second_at_most(
     catalog: CachedCatalog, remote: Remote, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source that neither answers nor fails ends in the stale answer, not in a call that hangs with it."""
-    monkeypatch.setattr("flagledger.catalog.cache._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("flagledger.catalog.answers._PATIENCE_SECONDS", 0.05)
     await catalog.lookup("key")
     remote.gate.clear()
     clock.now += 61
@@ -416,10 +381,145 @@ async def test_a_fresh_lookup_sees_a_feature_that_was_just_added(file: Path) -> 
 
 
 def test_the_cache_keeps_to_the_standard_library_and_the_seam() -> None:
-    """Whoever caches another source pulls in no database and no file format by it."""
+    """Whoever caches one source pulls in no library that another one needs."""
     import subprocess
 
-    code = "import sys, flagledger.catalog.cache; print([m for m in ('tomllib', 'duckdb', 'grpc') if m in sys.modules])"
+    code = "import sys, flagledger.catalog.cache; print({'psycopg', 'aiohttp', 'duckdb', 'grpc'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout == "[]\n"
+    assert done.stdout == "set()\n"
+
+
+class Distant(Remote):
+    """A source that has to be reached first, and can be asked for a sign of life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = False
+
+    async def reach(self) -> None:
+        """Answer, and note that it was asked."""
+        self.asked.append("reach")
+        await self._answer()
+        self.reached = True
+
+    def ready(self) -> bool:
+        """Tell whether it has been reached."""
+        return self.reached
+
+
+class Loading(Remote):
+    """A source that is ready once it has told its environments."""
+
+    def ready(self) -> bool:
+        """Tell whether it was asked for them while it was there."""
+        return "loaded" in self.asked
+
+    async def environments(self) -> dict[str, Environment]:
+        """Answer, and note that it did."""
+        found = await super().environments()
+        self.asked.append("loaded")
+        return found
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watch without pauses worth speaking of."""
+    monkeypatch.setattr("flagledger.catalog.cache._POLL_SECONDS", 0.005)
+
+
+async def until(held: Callable[[], bool]) -> None:
+    """Wait until *held*."""
+    async with asyncio.timeout(10):
+        while not held():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(("kind", "question"), [(Distant, "reach"), (Loading, "environments")])
+async def test_watching_reaches_a_remote_source_without_any_lookup(
+    fast: None, kind: type[Remote], question: str
+) -> None:
+    """A source that is down at start is asked until it has answered, failures are reported, and then it is left alone."""
+    remote, failures = kind(), list[BaseException]()
+    remote.down = True
+    catalog = CachedCatalog(remote, on_failure=failures.append)
+    watching = asyncio.create_task(catalog.watch())
+    await until(lambda: remote.asked.count(question) >= 3)
+    assert not catalog.ready()
+    assert 1 == len(failures)
+
+    remote.down = False
+    await until(catalog.ready)
+    asked = remote.asked.count(question)
+    await asyncio.sleep(0.05)
+    assert asked == remote.asked.count(question)
+    watching.cancel()
+    await catalog.close()
+
+
+async def test_watching_outlives_what_nobody_foresaw(fast: None, remote: Remote) -> None:
+    """A source that raises something else is reported as well, and asked again."""
+    failures: list[BaseException] = []
+
+    class Broken(Distant):
+        async def _answer(self) -> None:
+            raise ValueError("nobody foresaw this")
+
+    broken = Broken()
+    watching = asyncio.create_task(CachedCatalog(broken, on_failure=failures.append).watch())
+    await until(lambda: len(broken.asked) >= 3)
+    watching.cancel()
+
+    assert ["nobody foresaw this"] == [str(failure) for failure in failures]
+
+
+async def test_a_source_that_was_never_reached_recovers_by_itself(catalog: CachedCatalog, remote: Remote) -> None:
+    """With the source down from the start every key is refused with a delay, and once it is there the next call is answered."""
+    remote.down = True
+    for key in ("key", "wrong"):
+        with pytest.raises(FlagledgerError) as caught:
+            await catalog.lookup(key)
+        assert (Reason.CATALOG_UNREACHABLE, 5.0) == (caught.value.reason, caught.value.retry_after)
+    remote.down = False
+
+    assert grant("a") == await catalog.lookup("key")
+    assert await catalog.lookup("wrong") is None
+
+
+async def test_watching_keeps_environments_that_are_used_fresh(
+    fast: None, catalog: CachedCatalog, remote: Remote, clock: Clock
+) -> None:
+    """What readers see is asked for again before it is a minute old, unless nobody looked at it in the meantime."""
+    watching = asyncio.create_task(catalog.watch())
+    await catalog.environments()
+    await catalog.environments()
+    clock.now += 46
+    await until(lambda: remote.asked == ["environments"] * 2)
+    clock.now += 46
+    await asyncio.sleep(0.05)
+    assert ["environments"] * 2 == remote.asked
+
+    remote.keys["key"] = grant("b")
+    await catalog.environments()
+    await settle()
+    assert {"one": grant("b").environment} == await catalog.environments()
+    watching.cancel()
+
+
+async def test_environments_are_served_stale_while_the_source_is_down(
+    fast: None, catalog: CachedCatalog, remote: Remote, clock: Clock
+) -> None:
+    """Readers keep what they had for as long as the source is down, and see what changed once it is back."""
+    watching = asyncio.create_task(catalog.watch())
+    await catalog.environments()
+    remote.down = True
+    remote.keys["key"] = grant("b")
+    for _ in range(5):
+        clock.now += 100
+        assert {"one": grant("a").environment} == await catalog.environments()
+    remote.down = False
+    clock.now += 100
+    await catalog.environments()
+
+    assert {"one": grant("b").environment} == await catalog.environments()
+    watching.cancel()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from flagledger.catalog.base import Environment, Token
-from flagledger.catalog.document import CatalogError, DeclaredKey, Document, parse_document
+from flagledger.catalog.document import CatalogError, DeclaredKey, Document, parse_document, read_tokens
+from flagledger.catalog.policy import PLAIN, Policy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -219,12 +220,18 @@ def test_a_broken_file_is_refused_with_its_place(text: str, expected: str) -> No
     assert expected in message
 
 
-@pytest.mark.parametrize("field", ["identity", "traits", "metadata", "rate", "origins"])
-def test_a_setting_that_is_not_supported_is_never_ignored(field: str) -> None:
-    """A file that wants identities dropped is refused while they cannot be dropped."""
-    message = faults(environment(f'{field} = "drop"'))
+def test_an_environment_has_its_policy() -> None:
+    """The fields of a policy stand beside the others, and those that are wrong are named as the others are."""
+    document = parse(environment('identity = "hash"\nrate = 5\nsample_rate = 0.5') + environment(name='"b"', keys="[]"))
+    message = faults(environment('identity = "none"\norigins = ["https://a/b"]'))
 
-    assert f"environments.toml: environments[0].{field}: is not supported yet; remove it" in message
+    assert Policy(identity="hash", rate=5, sample_every=2) == document.environments["a"].policy
+    assert Policy(identity="hash", rate=5, sample_every=2) == document.keys[0].environment.policy
+    assert PLAIN == document.environments["b"].policy
+    assert [
+        'environments.toml: environments[0].identity: must be "plain", "hash" or "drop".',
+        "environments.toml: environments[0].origins[0]",
+    ] == [message.splitlines()[0], message.splitlines()[1].rpartition(": ")[0]]
 
 
 def test_a_privacy_setting_elsewhere_is_no_promise_either() -> None:
@@ -244,6 +251,30 @@ def test_every_fault_is_named_at_once() -> None:
     """Two mistakes take one round of mending, and a file that is all mistakes does not fill a screen."""
     assert len(faults(environment(name='""', features="3")).splitlines()) == 2
     assert faults(environment(keys="[1]") * 30).splitlines()[-1].endswith("more faults.")
+
+
+def test_tokens_from_elsewhere() -> None:
+    """Tokens read alike where no environments stand beside them; whether those exist cannot be told there."""
+    tables = [{"token": "t", "role": "read"}, {"token": "u", "role": "admin", "environments": ["nowhere"]}]
+
+    assert {
+        "t": Token(role="read"),
+        "u": Token(role="admin", environments=frozenset({"nowhere"})),
+    } == read_tokens(tables)
+
+
+def test_faults_of_tokens_from_elsewhere() -> None:
+    """All of them are named at once, with their paths, and quote no token."""
+    with pytest.raises(ValueError, match="tokens") as caught:
+        read_tokens([{"token": "SECRET", "role": "x"}, {"token": "SECRET", "role": "read"}, {"roles": "read"}])
+
+    assert [
+        'tokens[0].role: must be "read" or "admin".',
+        "tokens[1].token: is the same text as a token before it.",
+        "tokens[2].roles: is not known here; the nearest valid name is `role`.",
+        "tokens[2].token: is missing.",
+        'tokens[2].role: must be "read" or "admin".',
+    ] == str(caught.value).splitlines()
 
 
 def test_no_fault_quotes_a_key_or_token() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from flagledger.catalog import document
-from flagledger.catalog.base import Token
+from flagledger.catalog.base import Environment, KeyFound, Token
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.catalog.document import CatalogError
 from flagledger.catalog.file import FileCatalog, read_document
@@ -110,7 +110,7 @@ def test_a_read_token_that_is_a_key_is_refused(file: Path) -> None:
     with pytest.raises(CatalogError, match="a token must be no environment's key"):
         FileCatalog(file, {"key": Token(role="read")})
     with pytest.raises(CatalogError, match="a token must be no environment's key"):
-        read_document(file, read_token="key")
+        read_document(file, tokens=["key"])
 
 
 def test_a_broken_or_missing_file_at_the_start_is_refused(file: Path) -> None:
@@ -169,7 +169,7 @@ async def test_watching_needs_no_lookup(catalog: FileCatalog, file: Path, report
     assert [ok for ok, _ in reports] == [True, False]
 
 
-@pytest.mark.parametrize("broken", ["", "[[environments]\n", text("3"), text(extra='identity = "drop"\n')])
+@pytest.mark.parametrize("broken", ["", "[[environments]\n", text("3"), text(extra='identity = "none"\n')])
 async def test_a_broken_new_file_keeps_the_old_one(
     catalog: FileCatalog, file: Path, reports: list[Report], broken: str
 ) -> None:
@@ -342,3 +342,47 @@ async def test_a_fresh_lookup_does_not_take_an_older_reading(
     await earlier
 
     assert await later == {"c"}
+
+
+async def test_an_inventory_has_every_key(file: Path) -> None:
+    """Keys that do not count are told too, and what was written a moment ago is."""
+    catalog = FileCatalog(file)
+    file.write_text(
+        text(keys='["key", {key = "off", active = false}, {key = "ser.old", expires_at = 2020-01-01T00:00:00Z}]')
+    )
+    inventory = await catalog.inventory()
+
+    assert [Environment(name="one", features=frozenset({"a"}))] == list(inventory.environments)
+    assert (
+        KeyFound(text="key", environment="one"),
+        KeyFound(text="off", environment="one", active=False),
+        KeyFound(text="ser.old", environment="one", expires_at=1_577_836_800.0),
+    ) == inventory.keys
+    assert () == inventory.faults
+
+
+async def test_an_inventory_of_a_broken_file(file: Path) -> None:
+    """A file that cannot be used is told with its fault, while what it said before is in force; so is a token that is a key."""
+    catalog = FileCatalog(file, {"reads": Token(role="read")})
+    for content, fault in (
+        ("x", r"environments\.toml, line 1"),
+        (text(keys='["reads"]'), "is the same text as a token"),
+    ):
+        file.write_text(content)
+        with pytest.raises(FlagledgerError, match=fault) as caught:
+            await catalog.inventory()
+        assert Reason.CATALOG_UNREACHABLE is caught.value.reason
+
+    assert await features(catalog) == {"a"}
+
+
+async def test_close_waits_for_a_reading(file: Path) -> None:
+    """After close no reading is under way, and none had to be."""
+    catalog = FileCatalog(file)
+    await catalog.close()
+    replace(file, text('["b"]'))
+    catalog._start_reload()
+    await catalog.close()
+
+    assert catalog._reloading is None
+    assert await features(catalog) == {"b"}

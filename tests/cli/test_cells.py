@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flagledger.cli.cells import integer, number, share, size, time
+from flagledger.cli.cells import identities, integer, number, share, size, time
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,18 @@ def test_a_share_is_all_or_none_only_where_it_is(part: int, whole: int, expected
 def test_a_time_is_to_the_second(timestamp: str | None, expected: str) -> None:
     """The fraction of a second goes, the zone stays."""
     assert expected == time(timestamp)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, "1,234"),
+        ({"identities_approximate": True}, "≈1,234"),
+        ({"identities_lower_bound": True}, "≥1,234"),
+        ({"identities_lower_bound": True, "identities_approximate": True}, "≥≈1,234"),
+        ({"identities_lower_bound": False, "identities_approximate": "yes"}, "1,234"),
+    ],
+)
+def test_identities_are_as_sure_as_the_server_is(said: dict[str, Any], expected: str) -> None:
+    """A lower bound has its sign, an estimate has its own, and what is both has both."""
+    assert expected == identities("1234", said)

@@ -155,6 +155,22 @@ def test_one_series_over_time_is_a_table(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize(
+    "options", [(), ("--bucket", "hour"), ("--by", "variant"), ("--by", "variant", "--bucket", "hour")]
+)
+def test_identities_out_of_a_sample_are_marked(peer: Peer, options: tuple[str, ...]) -> None:
+    """Whatever form the counts have, identities are marked as a lower bound, and the mark is explained below."""
+    groups = [{"name": "variant", "value": "a"}] if "--by" in options else []
+    peer.answer(
+        {"series": [{"groups": groups, "evaluation_count": 90, "identity_count": 3, "points": points(90, identity_count=3)}],
+         "identities_lower_bound": True}
+    )  # fmt: skip
+    lines = run("counts", "--url", peer.url, "--token", "t", *options).output.splitlines()
+
+    assert "≥3" in lines[2].split()
+    assert lines[-1] == "≥ is a lower bound: of identities that were left out of a sample nothing is known."
+
+
+@pytest.mark.parametrize(
     ("bucket", "zone", "expected"),
     [
         ("hour", None, "2026-02-09T23:00:00Z"),
@@ -251,6 +267,24 @@ def test_intake_is_a_panel(peer: Peer) -> None:
     assert "recorded 1 █" in said
     assert "filtered 0 ·" in said
     assert said[-1].startswith("One day, from 2026-02-10. ")
+
+
+def test_what_is_neither_recorded_nor_refused_is_told(peer: Peer) -> None:
+    """What was left out of a sample has its share of what came in; events of other kinds have none, and are said to be others."""
+    peer.answer(
+        {"recorded_count": 100, "rejected_count": 100, "sampled_out_count": "800", "foreign_event_count": 1_234}
+    )
+    result = run("intake", "--url", peer.url, "--token", "t")
+    said = [" ".join(line.strip("│ ").split()) for line in result.output.splitlines()]
+
+    assert said[1:6] == [
+        "recorded 100 10.0 %",
+        "filtered 0 0.0 %",
+        "rejected 100 10.0 %",
+        "left out 800 80.0 %",
+        "beside 1,234 events of other kinds, which are not kept",
+    ]
+    assert said[-1] == "What was left out of a sample was accepted, and what was recorded stands for it."
 
 
 def test_an_idle_intake_is_a_panel_too(peer: Peer) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from flagledger.cli.commands import root
-from flagledger.config import Config
+from flagledger.config import Config, load_config
 from support.command import run
 
 
@@ -21,7 +21,7 @@ def test_config_show_is_a_file_that_means_the_same(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("FLAGLEDGER_FRONTS")
     monkeypatch.delenv("FLAGLEDGER_READ_TOKEN")
     Path("flagledger.toml").write_text(shown)
-    config = Config.load()
+    config = load_config()
 
     assert "tell-nobody" not in shown
     assert '# From FLAGLEDGER_READ_TOKEN.\nread_token = "**********"' in shown
@@ -57,7 +57,7 @@ def test_config_check_says_what_is_there(tmp_path: Path) -> None:
         (
             {"e.toml": '[[environments]]\nname = "a"\nkeys = ["k"]\nfeatures = []'},
             ("--environments", "e.toml", "--read-token", "k"),
-            "e.toml: environments: a key is the same text as the read token",
+            "e.toml: environments: a key is the same text as a token",
         ),
     ],
 )
@@ -102,7 +102,9 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
 
     assert {path for path, _ in found} == {
         ("serve",), ("config",), ("config", "show"), ("config", "check"),
-        ("features",), ("counts",), ("evaluations",), ("exposures",), ("unknown-features",), ("intake",),
+        ("catalog-view",),
+        ("check",),
+        ("environments",), ("features",), ("counts",), ("evaluations",), ("exposures",), ("unknown-features",), ("intake",),
         ("export",), ("delete-identity",),
     }  # fmt: skip
     assert [path for path, command in found if not command.help] == []

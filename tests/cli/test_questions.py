@@ -183,3 +183,16 @@ def test_every_command_shows_a_refusal(peer: Peer, command: str) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "flagledger: There is no environment nowhere.\n"
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a", ["a"]), ("Shop", ["a", "b"]), ("nowhere", [])])
+def test_one_environment_is_asked_about(peer: Peer, name: str, shown: list[str]) -> None:
+    """Of the environments --environment leaves the one of that name, or those that are called so; where none is, that is said."""
+    peer.answer({"environments": [{"name": each, "display_name": "Shop"} for each in "ab"]})
+    options = ("--url", peer.url, "--token", "t", "--environment", name)
+    as_json = run("environments", *options, "--json").output
+    table = run("environments", *options).output
+
+    assert [json.loads(line)["name"] for line in as_json.splitlines()] == shown
+    assert [line.split()[0] for line in table.splitlines()[2:]] == shown
+    assert ("No environments.\n" == table) is (not shown)

@@ -312,3 +312,80 @@ def test_a_terminal_of_another_encoding_gets_a_question_mark(peer: Peer) -> None
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "?2" in done.stdout
+
+
+def test_environments_are_a_table(peer: Peer) -> None:
+    """Each has its name, what people call it, how many features it has, and what of evaluations it keeps."""
+    rows = [
+        {
+            "name": "key-1",
+            "display_name": "Shop",
+            "feature_count": 1_234,
+            "identity_policy": "hash",
+            "sample_rate": 0.001,
+        },
+        {"name": "key-2", "takes_any_feature": True, "identity_policy": "drop", "sample_rate": 1},
+        {"name": "key-3", "feature_count": 2, "identity_policy": "plain", "sample_rate": 1.0},
+    ]
+    peer.answer({"environments": rows})
+    lines = [line.split() for line in run("environments", "--url", peer.url, "--token", "t").output.splitlines()]
+    as_json = run("environments", "--url", peer.url, "--token", "t", "--json").output
+
+    assert lines[0] == ["environment", "called", "features", "identities", "evaluations"]
+    assert lines[2:] == [
+        ["key-1", "Shop", "1,234", "pseudonyms", "1", "of", "1,000", "is", "kept"],
+        ["key-2", "any", "none", "all", "are", "kept"],
+        ["key-3", "2", "as", "sent", "all", "are", "kept"],
+    ]
+    assert [json.loads(line) for line in as_json.splitlines()] == rows
+    assert ["/api/v2/analytics/environments"] * 2 == [one.path for one in peer.asked]
+
+
+def test_what_is_out_of_a_sample_is_marked(peer: Peer) -> None:
+    """Identities out of a sample are marked as a lower bound, one feature by one, and the mark is explained."""
+    known = {"in_catalog": True, "evaluation_count": 90, "identity_count": 5, "multiple_value_identity_count": 1}
+    peer.answer(
+        {"features": [{"feature_name": "f", "identities_lower_bound": True, **known}, {"feature_name": "g", **known}]}
+    )
+    lines = run("features", "--url", peer.url, "--token", "t").output.splitlines()
+
+    assert [line.split() for line in lines[2:4]] == [["f", "90", "≥5", "≥1"], ["g", "90", "5", "1"]]
+    assert lines[4:] == ["≥ is a lower bound: of identities that were left out of a sample nothing is known."]
+
+
+def test_evaluations_of_a_sample_are_told(peer: Peer) -> None:
+    """Where some stand for others that were left out, that is said; where none does it is not."""
+    said = "Some are a sample: their count stands for those that were left out, too."
+    for rate in (0.1, 1):
+        peer.answer({"evaluations": [evaluation(sample_rate=rate), evaluation(sample_rate=1.0)]})
+    some, none = (run("evaluations", "--url", peer.url, "--token", "t").output.splitlines() for _ in range(2))
+
+    assert [[said], []] == [some[4:], none[4:]]
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_exposures_out_of_a_sample_are_told(peer: Peer, options: tuple[str, ...]) -> None:
+    """Exposures and shares that are out of a sample say what that means for them."""
+    exposures = [{"feature_name": "f", "identity_identifier": "u", "evaluation_count": 1}]
+    checks = [{"feature_name": "f", "arms": [{"arm": "a"}]}]
+    for bound in (True, False):
+        peer.answer({"exposures": exposures, "checks": checks, "identities_lower_bound": bound})
+    said = "Some of the evaluations are a sample: identities may be missing, and first exposures be later ones."
+
+    assert [True, False] == [
+        said in run("exposures", "--url", peer.url, "--token", "t", *options).output.splitlines() for _ in range(2)
+    ]
+
+
+def test_pseudonyms_are_told(peer: Peer) -> None:
+    """Where identities are pseudonyms, their mark is explained, and that a question needs none."""
+    pseudonym = {"feature_name": "f", "identity_identifier": "hmac:2Jw0"}
+    peer.answer({"evaluations": [evaluation(**pseudonym), evaluation(identity_identifier=None)]})
+    peer.answer({"exposures": [pseudonym]})
+    peer.answer({"evaluations": [evaluation()]})
+    said = "hmac: marks pseudonyms; --identity takes the identity itself, too."
+
+    assert [True, True, False] == [
+        said in run(command, "--url", peer.url, "--token", "t").output.splitlines()
+        for command in ("evaluations", "exposures", "evaluations")
+    ]

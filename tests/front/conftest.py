@@ -72,6 +72,7 @@ class Fronts:
     """What a test speaks to."""
 
     servicer: Seen
+    catalog: MemoryCatalog
     journal: MemoryJournal
     in_flight: InFlight
     readiness: Readiness
@@ -125,6 +126,7 @@ async def fronts() -> AsyncIterator[Fronts]:
         exposition=lambda: (b"# nothing\n", "text/plain"),
         token=catalog.token,
         metrics=counted,
+        environments=catalog.environments,
     )
     web = http.server(app, drain_seconds=1, refused=counted.refused_by_http)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -134,6 +136,7 @@ async def fronts() -> AsyncIterator[Fronts]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield Fronts(
                 servicer=servicer,
+                catalog=catalog,
                 journal=journal,
                 in_flight=in_flight,
                 readiness=readiness,

@@ -4,9 +4,12 @@ import asyncio
 import gzip
 import json
 import socket
+from dataclasses import replace
 
 import grpc
 import pytest
+from flagledger.catalog.base import Grant
+from flagledger.catalog.policy import Policy
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.v1 import evaluation_pb2, evaluation_service_pb2
 from front.conftest import MAX_BODY_BYTES, Fronts
@@ -277,6 +280,34 @@ async def test_preflight(fronts: Fronts) -> None:
     assert "x-environment-key" in preflight.headers["access-control-allow-headers"].lower()
     assert (202, "*") == (answer.status, answer.headers["access-control-allow-origin"])
     assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_pages_of_other_origins(fronts: Fronts) -> None:
+    """Where an environment lists origins, a page of another is refused with 403; what is no page is taken."""
+    grant = fronts.catalog.grants[CLIENT_KEY]
+    assert isinstance(grant, Grant)
+    policy = Policy(origins=frozenset({"https://shop.example"}))
+    for key in fronts.catalog.grants:
+        fronts.catalog.grants[key] = replace(grant, environment=replace(grant.environment, policy=policy))
+    body = {"evaluations": [EVALUATION]}
+
+    listed = await post(fronts, body, Origin="https://shop.example")
+    other = await post(fronts, body, Origin="https://evil.example")
+    preflight = await request(
+        fronts.http,
+        "OPTIONS",
+        PATH,
+        None,
+        {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
+    )
+    no_page = await post(fronts, body)
+
+    assert [202, 403, 400, 202] == [answer.status for answer in (listed, other, preflight, no_page)]
+    assert "https://shop.example" == listed.headers["access-control-allow-origin"]
+    assert "ORIGIN_REFUSED" == other.json()["details"][0]["reason"]
+    assert "retry-after" not in other.headers
+    assert "access-control-allow-origin" not in other.headers
+    assert 2 == len(fronts.journal.payloads)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])

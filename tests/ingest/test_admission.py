@@ -178,6 +178,16 @@ def test_what_could_not_be_read_counts_in_the_digest(errors: tuple[ElementError,
     assert (digests[0] == digests[1]) == (errors == reference)
 
 
+@pytest.mark.parametrize("errors", [(), ((0, "evaluations[0].enabled", "It is a string."),)])
+def test_a_keyed_digest_proves_nothing_without_its_key(errors: tuple[ElementError, ...]) -> None:
+    """Under a key the same content has one digest, and another than under any other key."""
+    inspections = [inspected(valid_evaluation(identity_identifier="user_1"), errors=errors) for _ in range(2)]
+    keyed = {inspection.digest(b"k" * 64) for inspection in inspections}
+
+    assert len(keyed) == 1
+    assert len(keyed | {inspections[0].digest(), inspections[0].digest(b"k"), inspections[0].digest(b"l")}) == 4
+
+
 def test_an_empty_batch_is_inspected_too() -> None:
     """An empty batch keeps nothing and rejects nothing, and has a digest."""
     inspection = inspected()

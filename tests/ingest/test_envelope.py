@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flagledger.catalog.base import Environment, Grant
+from flagledger.catalog.policy import PLAIN, Policy
 from flagledger.ingest.admission import Verdict, inspect
 from flagledger.ingest.envelope import compose_payload
 from flagledger.ingest.limits import Limits
@@ -17,9 +20,12 @@ def verdict_of(*evaluations: Evaluation) -> Verdict:
     return inspect(batch, limits=Limits(), now=NOW, is_server=False).judge(FEATURES)
 
 
-def record_of(verdict: Verdict, *, batch_id: str = "", is_server: bool = False, now: float = NOW) -> JournalRecord:
+def record_of(
+    verdict: Verdict, *, batch_id: str = "", is_server: bool = False, now: float = NOW, policy: Policy = PLAIN
+) -> JournalRecord:
     """Return the payload as a reader of the journal sees it."""
-    grant = Grant(environment=Environment(name="production", features=FEATURES), is_server=is_server)
+    environment = Environment(name="production", features=FEATURES, policy=policy)
+    grant = Grant(environment=environment, is_server=is_server)
     sdk = Sdk(name="flagsmith-python-sdk", version="3.8.0")
     return JournalRecord.FromString(
         compose_payload(batch_id=batch_id, grant=grant, sdk=sdk, receive_time=now, verdict=verdict)
@@ -86,3 +92,14 @@ def test_long_names_of_discards_are_clipped() -> None:
     verdict = inspect(batch, limits=Limits(feature_name_characters=9000), now=NOW, is_server=False).judge(FEATURES)
 
     assert discards_of(record_of(verdict)) == [("unknown_feature", "x" * 2000, 1)]
+
+
+def test_a_sample_is_told_with_its_rate() -> None:
+    """A reader learns at which rate evaluations were kept, and how many were left out; the rate is there where none was."""
+    verdict = verdict_of(valid_evaluation())
+
+    some = record_of(replace(verdict, sampled_out=7), policy=Policy(sample_every=10))
+    none = record_of(verdict, policy=Policy(sample_every=3))
+
+    assert (some.envelope.sample_rate, discards_of(some)) == (0.1, [("sampled_out", "", 7)])
+    assert (none.envelope.sample_rate, discards_of(none)) == (1 / 3, [])

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 @pytest.mark.parametrize(
     ("text", "name", "version"),
     [
-        ("flagsmith-python-client/5.2.0", "flagsmith-python-client", "5.2.0"),
+        ("flagsmith-python-client/5.2.0", "flagsmith-python-sdk", "5.2.0"),
+        ("flagsmith-python-sdk/6.3.0", "flagsmith-python-sdk", "6.3.0"),
+        ("flagsmith-nodejs-client/1.0", "flagsmith-nodejs-client", "1.0"),
         ("flagsmith-js-sdk/9.1.0 (chrome)", "flagsmith-js-sdk", "9.1.0"),
         ("grpc-python-asyncio/1.85.1 grpc-c/54.0.0 (linux; chttp2)", "grpc-python-asyncio", "1.85.1"),
         ("  curl/8.5.0", "curl", "8.5.0"),

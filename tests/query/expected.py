@@ -70,6 +70,7 @@ def recorded_evaluation(row: Row) -> RecordedEvaluation:
         origin=Origin.ValueType(row.origin),
         sdk_name=row.sdk_name,
         sdk_version=row.sdk_version,
+        sample_rate=row.sample_rate,
         **optional,
     )
 
@@ -106,6 +107,7 @@ def feature_summary(totals: FeatureTotals, *, in_catalog: bool) -> FeatureSummar
         enabled_known_count=totals.enabled_known_count,
         identity_count=totals.identity_count,
         multiple_value_identity_count=totals.multiple_value_identity_count,
+        identities_lower_bound=totals.identities_lower_bound,
         first_evaluation_time=time_of(totals.first_evaluation_time),
         last_evaluation_time=time_of(totals.last_evaluation_time),
         last_seen_time=time_of(totals.last_evaluation_time),
@@ -130,7 +132,8 @@ def sdk_uses(uses: Sequence[SdkUse]) -> list[query_service_pb2.SdkUse]:
 def counts_response(counts: Counts, question: CountQuestion) -> CountEvaluationsResponse:
     """Return *counts* as a message."""
     return CountEvaluationsResponse(
-        series=[count_series(series, question.group_by, counts.bucket_starts) for series in counts.series]
+        series=[count_series(series, question.group_by, counts.bucket_starts) for series in counts.series],
+        identities_lower_bound=counts.identities_lower_bound,
     )
 
 
@@ -233,6 +236,8 @@ def intake_response(intake: Intake) -> GetIntakeResponse:
         recorded_count=intake.total.recorded_count,
         filtered_count=intake.total.filtered_count,
         rejected_count=intake.total.rejected_count,
+        sampled_out_count=intake.sampled_out_count,
+        foreign_event_count=intake.foreign_event_count,
         rejections=[RejectionCount(field=field, evaluation_count=count) for field, count in intake.rejections],
         evaluations_per_second=intake.recent_count / 60,
         points=[

@@ -12,10 +12,8 @@ from flagledger.store.questions import (
     PAGE_BYTES,
     ArmTotals,
     CountQuestion,
-    Counts,
     Exposure,
     ExposureCursor,
-    ExposurePage,
     Features,
     FeatureTotals,
     Filter,
@@ -27,7 +25,7 @@ from flagledger.store.questions import (
 )
 from flagledger.v1 import query_service_pb2 as contract
 from google.protobuf import json_format
-from support.querying import time_of
+from support.querying import counts_of, exposures_of, time_of
 from support.records import value_of
 
 SEEN = {"unseen": 7}
@@ -43,6 +41,7 @@ def totals(name: str, **fields: Any) -> FeatureTotals:
         "identity_count": 0,
         "multiple_value_identity_count": 0,
         "identities_approximate": False,
+        "identities_lower_bound": False,
         "first_evaluation_time": 0,
         "last_evaluation_time": 0,
         "last_value": None,
@@ -70,6 +69,7 @@ def test_everything_known_of_a_feature_is_told() -> None:
         identity_count=3,
         multiple_value_identity_count=2,
         identities_approximate=True,
+        identities_lower_bound=True,
         first_evaluation_time=5,
         last_evaluation_time=8,
         last_value="[1]",
@@ -87,6 +87,7 @@ def test_everything_known_of_a_feature_is_told() -> None:
                 identity_count=3,
                 multiple_value_identity_count=2,
                 identities_approximate=True,
+                identities_lower_bound=True,
                 first_evaluation_time=time_of(5),
                 last_evaluation_time=time_of(8),
                 last_seen_time=time_of(8),
@@ -157,11 +158,7 @@ def series(*groups: GroupValue, is_rest: bool = False, points: int = 0) -> Serie
 def test_counts_stand_in_the_answer() -> None:
     """Series have their groups, totals and points; the rest has no groups."""
     question = CountQuestion(filter=Filter(environment="production"), group_by=(Group(kind="feature"),), bucket="day")
-    counts = Counts(
-        series=(series("checkout", points=2), series(is_rest=True, points=2)),
-        bucket_starts=(5, 7),
-        identities_approximate=True,
-    )
+    counts = counts_of(series("checkout", points=2), series(is_rest=True, points=2), starts=(5, 7), doubtful=True)
     figures = {"evaluation_count": 10, "enabled_count": 11, "enabled_known_count": 12, "identity_count": 13}
     points = [
         contract.CountPoint(
@@ -182,6 +179,7 @@ def test_counts_stand_in_the_answer() -> None:
             contract.CountSeries(is_rest=True, points=points, **figures),
         ],
         identities_approximate=True,
+        identities_lower_bound=True,
     ) == answers.counts_response(counts, question, ["feature"])
 
 
@@ -210,8 +208,7 @@ def test_counts_stand_in_the_answer() -> None:
 def test_what_a_series_has_in_common(group: Group, value: GroupValue, shown: Any) -> None:
     """A boolean, JSON or a string by the kind of group, null where there is none, under the name that was asked for."""
     question = CountQuestion(filter=Filter(environment="production"), group_by=(group,))
-    counts = Counts(series=(series(value),), bucket_starts=(), identities_approximate=False)
-    (found,) = answers.counts_response(counts, question, ["the name"]).series[0].groups
+    (found,) = answers.counts_response(counts_of(series(value)), question, ["the name"]).series[0].groups
 
     assert "the name" == found.name
     assert found.value.WhichOneof("kind") is not None
@@ -234,9 +231,8 @@ def exposure(identity: str, **fields: Any) -> Exposure:
 def test_exposures_stand_in_the_answer() -> None:
     """An exposure has its fields, its value as JSON; the next page begins behind the last."""
     cursor = ExposureCursor(feature_name="checkout", identity_identifier="u")
-    page = ExposurePage(
-        rows=(exposure("u", variant="b", value='{"a":1}', multiple_arms=True, evaluation_count=5),), next=cursor
-    )
+    row = exposure("u", variant="b", value='{"a":1}', multiple_arms=True, evaluation_count=5)
+    page = exposures_of(row, following=cursor, sampled=True)
     answer = answers.exposures_response(page, (), {}, "question")
 
     assert [
@@ -252,21 +248,22 @@ def test_exposures_stand_in_the_answer() -> None:
         )
     ] == list(answer.exposures)
     assert cursor == page_token.decode(answer.next_page_token, "question", ExposureCursor)
+    assert answer.identities_lower_bound
 
 
 def test_absent_values_of_exposures_are_absent() -> None:
     """An exposure without a value has none, and one that is null has that."""
-    page = ExposurePage(rows=(exposure("u"), exposure("v", value="null")), next=None)
+    page = exposures_of(exposure("u"), exposure("v", value="null"))
     answer = answers.exposures_response(page, (), {}, "question")
 
     assert [False, True] == [each.HasField("value") for each in answer.exposures]
-    assert "" == answer.next_page_token
+    assert ("", False) == (answer.next_page_token, answer.identities_lower_bound)
 
 
 def test_exposures_and_checks_fit_into_a_message() -> None:
     """Long values and long names of arms end a page, and the checks, so that any client can receive both."""
     long = f"[{','.join(['1'] * 60_000)}]"
-    page = ExposurePage(rows=tuple(exposure(f"u{i}", value=long) for i in range(20)), next=None)
+    page = exposures_of(*(exposure(f"u{i}", value=long) for i in range(20)))
     arms = [
         ArmTotals(
             feature_name=f"f{i}",
@@ -319,6 +316,8 @@ def test_intake_stands_in_the_answer() -> None:
     """Intake has its totals, rejections, rate and points, and the journal's state."""
     intake = Intake(
         total=IntakeTally(recorded_count=5, filtered_count=6, rejected_count=7),
+        sampled_out_count=8,
+        foreign_event_count=9,
         rejections=(("value", 4), ("", 3)),
         recent_count=90,
         bucket_starts=(1, 2),
@@ -329,6 +328,8 @@ def test_intake_stands_in_the_answer() -> None:
         recorded_count=5,
         filtered_count=6,
         rejected_count=7,
+        sampled_out_count=8,
+        foreign_event_count=9,
         rejections=[
             contract.RejectionCount(field="value", evaluation_count=4),
             contract.RejectionCount(field="", evaluation_count=3),
@@ -364,10 +365,8 @@ def test_counts_that_fit_into_no_answer_are_refused() -> None:
     question = CountQuestion(
         filter=Filter(environment="production"), group_by=(Group(kind="feature"),), bucket="minute"
     )
-    counts = Counts(series=(one,) * 100, bucket_starts=tuple(range(1500)), identities_approximate=False)
-
     with pytest.raises(TooManyBucketsError, match="1,500 buckets of 100 series"):
-        answers.counts_response(counts, question, ["feature"])
+        answers.counts_response(counts_of(*[one] * 100, starts=tuple(range(1500))), question, ["feature"])
 
 
 def test_unknown_names_have_a_limit_in_bytes() -> None:

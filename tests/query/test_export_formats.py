@@ -47,6 +47,7 @@ rows = st.fixed_dictionaries(
         "origin": st.sampled_from([0, 1, 2, 7]),
         "sdk_name": st.sampled_from(["", "sdk"]),
         "sdk_version": st.sampled_from(["", "1", "2"]),
+        "sample_rate": st.sampled_from([1.0, 0.5, 0.1, 1 / 3, 0.001]),
     }
 )
 files = st.lists(st.lists(rows, max_size=5), max_size=3)
@@ -117,6 +118,7 @@ def as_fields(row: Row) -> list[str]:
         "receive_time": written(row["receive_time"]),
         "segment_names": orjson.dumps(row["segment_names"]).decode(),
         "origin": origin(row["origin"]),
+        "sample_rate": f"{row['sample_rate']:.16g}",
     }
     texts_ = row | plain
     return ["" if texts_[name] is None else str(texts_[name]) for name in EXPORT.names]
@@ -169,7 +171,7 @@ def test_absent_differs_from_empty_in_csv() -> None:
 
     assert absent == (
         '1,"checkout",,,"1970-01-01T00:00:00.000000Z",,,"[]","","",,1,"production","",'
-        '"1970-01-01T00:00:00.000000Z","ORIGIN_CLIENT","",""'
+        '"1970-01-01T00:00:00.000000Z","ORIGIN_CLIENT","","",1'
     )
     assert empty == absent.replace("1,", "2,", 1).replace('Z",,,', 'Z","",,')
 
@@ -191,7 +193,7 @@ def test_a_line_of_ndjson() -> None:
         b'{"position":65536,"feature_name":"checkout","enabled":true,"value":{"b":1,"a":[]},'
         b'"evaluation_timestamp":"2026-09-21T14:13:20.123456Z","identity_identifier":"u","identity_traits":{"k":1,"k":2},'
         b'"segment_names":["x","y\\""],"count":3,"environment":"production","receive_time":"1970-01-01T00:00:00.000000Z",'
-        b'"origin":"ORIGIN_CLIENT"}\n' == file_of("ndjson", [[row]])
+        b'"origin":"ORIGIN_CLIENT","sample_rate":1}\n' == file_of("ndjson", [[row]])
     )
 
 

@@ -185,6 +185,8 @@ async def check_exposures(store: DuckDBStore, example: Example, page_size: int) 
             )
             first, *others = await all_pages(servicer.ListExposures, request)
 
+            sampled = naive.exposures_sampled(ledger.rows, asked)
+            assert {sampled} == {page.identities_lower_bound for page in (first, *others)}
             found = [row for page in (first, *others) for row in page.exposures]
             by_name = sorted(found, key=lambda row: (row.feature_name, row.identity_identifier))
             assert list(map(expected.exposure, naive.list_exposures(ledger.rows, asked))) == by_name

@@ -191,6 +191,7 @@ async def test_an_evaluation_comes_back_as_it_was_sent(serve: Serve, store: Duck
     record = record_of(batch_id="batch-1", receive_time=START + 5)
     record.envelope.origin = ORIGIN_SERVER
     record.envelope.sdk_name, record.envelope.sdk_version = "flagsmith-python-sdk", "5.0.0"
+    record.envelope.sample_rate = 0.25
     traits = [
         IdentityTrait(trait_key="plan", trait_value=value_of("pro")),
         IdentityTrait(trait_key="age", trait_value=value_of(42.0)),
@@ -223,12 +224,13 @@ async def test_an_evaluation_comes_back_as_it_was_sent(serve: Serve, store: Duck
         origin=ORIGIN_SERVER,
         sdk_name="flagsmith-python-sdk",
         sdk_version="5.0.0",
+        sample_rate=0.25,
     )
     assert [expected] == list(answer.evaluations)
 
 
 async def test_absence_comes_back_as_absence(serve: Serve, store: DuckDBStore) -> None:
-    """What was not sent is not there; null and empty metadata, which were sent, are; a count comes back as 1."""
+    """What was not sent is not there; null and empty metadata, which were sent, are; a count and a rate come back as 1."""
     record = record_of()
     add_evaluation(record, time=START + 1)
     add_evaluation(record, time=START, value=value_of(None), metadata=struct_pb2.Struct())
@@ -238,7 +240,7 @@ async def test_absence_comes_back_as_absence(serve: Serve, store: DuckDBStore) -
 
     absent = ("enabled", "value", "identity_identifier", "metadata")
     assert [False] * 4 == [bare.HasField(name) for name in absent]
-    assert (0, 1) == (len(bare.identity_traits), bare.count)
+    assert (0, 1, 1.0) == (len(bare.identity_traits), bare.count, bare.sample_rate)
     assert ("null_value", True) == (null.value.WhichOneof("kind"), null.HasField("metadata"))
 
 

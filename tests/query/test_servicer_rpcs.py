@@ -4,11 +4,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flagledger.catalog.base import Environment
+from flagledger.catalog.policy import Policy
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.query.journal_state import JournalState
 from flagledger.query.servicer import QueryServicer
@@ -19,9 +21,9 @@ from flagledger.store.intake import IntakeQuestion, UnknownFeature, UnknownFeatu
 from flagledger.store.questions import (
     ArmTotals,
     CountQuestion,
+    Export,
     Exposure,
     ExposureCursor,
-    ExposurePage,
     ExposureQuestion,
     Filter,
     Group,
@@ -38,6 +40,7 @@ from support.querying import (
     batches_of,
     call_of,
     export_batch,
+    exposures_of,
     refusal,
     time_of,
 )
@@ -65,10 +68,15 @@ def serve() -> Iterator[Serve]:
 
 
 async def test_environments_are_those_of_the_token(serve: Serve) -> None:
-    """Environments are listed by name, with their features, as far as the token reaches."""
-    servicer = serve(FakeStore(), STAGING, PRODUCTION)
-    production = contract.EnvironmentSummary(name="production", feature_count=2)
-    staging = contract.EnvironmentSummary(name="staging", takes_any_feature=True)
+    """Environments are listed by name, with their features and what of evaluations they keep, as far as the token reaches."""
+    policy = Policy(identity="hash", sample_every=4)
+    servicer = serve(FakeStore(), STAGING, replace(PRODUCTION, display_name="Shop", policy=policy))
+    production = contract.EnvironmentSummary(
+        name="production", feature_count=2, display_name="Shop", identity_policy="hash", sample_rate=0.25
+    )
+    staging = contract.EnvironmentSummary(
+        name="staging", takes_any_feature=True, identity_policy="plain", sample_rate=1
+    )
 
     async def ask(token: str) -> list[contract.EnvironmentSummary]:
         answer = await servicer.ListEnvironments(contract.ListEnvironmentsRequest(), call_of(token))
@@ -158,7 +166,7 @@ async def test_exposures_are_checked_on_the_first_page(serve: Serve) -> None:
         evaluation_count=1,
     )
     store = FakeStore(
-        list_exposures=ExposurePage(rows=(row,), next=cursor),
+        list_exposures=exposures_of(row, following=cursor),
         count_arms=(ArmTotals(feature_name="checkout", arms=(("a", 3), ("b", 1)), multiple_arm_identity_count=0),),
     )
     servicer = serve(store)
@@ -245,8 +253,6 @@ async def test_an_export_is_checked_before_it_begins(serve: Serve) -> None:
 
 async def test_an_export_has_its_format(serve: Serve, tmp_path: Path) -> None:
     """An export has the filters and the format that were asked for, and goes on behind a position."""
-    from flagledger.store.questions import Export
-
     store = FakeStore(export=Export(last_position=8, batches=batches_of(export_batch({"position": 8}))))
     context = Call(*READER.invocation_metadata())
     request = contract.ExportEvaluationsRequest(

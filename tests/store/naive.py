@@ -82,11 +82,17 @@ def feature_totals(name: str, hits: Sequence[Row]) -> FeatureTotals:
         identity_count=total.identity_count,
         multiple_value_identity_count=sum(len(set(seen)) > 1 for seen in values.values()),
         identities_approximate=False,
+        identities_lower_bound=is_sample(hits),
         first_evaluation_time=min(row.evaluation_time for row in hits),
         last_evaluation_time=max(row.evaluation_time for row in hits),
         last_value=max(hits, key=when).value,
         sdks=sdk_uses((row.sdk_name, row.sdk_version, row.count, row.evaluation_time) for row in hits),
     )
+
+
+def is_sample(rows: Iterable[Row]) -> bool:
+    """Return whether some of *rows* are left of more."""
+    return any(row.sample_rate < 1 for row in rows)
 
 
 def sdk_uses(uses: Iterable[tuple[str, str, int, int]]) -> tuple[SdkUse, ...]:
@@ -133,7 +139,12 @@ def count_evaluations(rows: Iterable[Row], question: CountQuestion) -> Counts | 
     series = [series_of(groups, [by_groups[groups]], starts) for groups in kept]
     if left:
         series.append(series_of(None, [by_groups[groups] for groups in left], starts))
-    return Counts(series=tuple(series), bucket_starts=starts, identities_approximate=False)
+    return Counts(
+        series=tuple(series),
+        bucket_starts=starts,
+        identities_approximate=False,
+        identities_lower_bound=is_sample(hits),
+    )
 
 
 def series_of(groups: tuple[GroupValue, ...] | None, parts: Sequence[Sequence[Row]], starts: tuple[int, ...]) -> Series:
@@ -234,17 +245,26 @@ def list_exposures(rows: Iterable[Row], question: ExposureQuestion) -> list[Expo
 
 def exposed(rows: Iterable[Row], question: ExposureQuestion) -> dict[tuple[str, str], list[Row]]:
     """Return the rows that are asked about, by feature and identity."""
-    asked = Filter(
+    return grouped(
+        ((row.feature_name, row.identity_identifier), row)
+        for row in rows
+        if matches(row, as_filter(question)) and row.identity_identifier is not None
+    )
+
+
+def exposures_sampled(rows: Iterable[Row], question: ExposureQuestion) -> bool:
+    """Return whether exposures may be missing or late, since some of what is asked about is a sample."""
+    return is_sample(row for row in rows if matches(row, as_filter(question)))
+
+
+def as_filter(question: ExposureQuestion) -> Filter:
+    """Return which evaluations *question* is about, those without an identity among them."""
+    return Filter(
         environment=question.environment,
         feature_name=question.feature_name,
         identity_identifier=question.identity_identifier,
         start=question.start,
         end=question.end,
-    )
-    return grouped(
-        ((row.feature_name, row.identity_identifier), row)
-        for row in rows
-        if matches(row, asked) and row.identity_identifier is not None
     )
 
 
@@ -335,6 +355,8 @@ def intake(rows: Iterable[Row], discards: Iterable[Discard], question: IntakeQue
             rejected[discard.name] += discard.entry_count
     return Intake(
         total=intake_tally(received, refused),
+        sampled_out_count=sum(discard.entry_count for discard in refused if discard.reason == "sampled_out"),
+        foreign_event_count=sum(discard.entry_count for discard in refused if discard.reason == "foreign_event"),
         rejections=tuple(most_frequent(rejected)[:MAX_REJECTIONS]),
         recent_count=sum(question.now - MINUTE <= time < question.now for time in all_received),
         bucket_starts=starts,

@@ -62,6 +62,7 @@ def rows_of(record: JournalRecord, position: int) -> list[Row]:
             origin=envelope.origin,
             sdk_name=envelope.sdk_name,
             sdk_version=envelope.sdk_version,
+            sample_rate=envelope.sample_rate or 1.0,
             evaluation=evaluation,
         )
         for index, evaluation in enumerate(record.evaluations)

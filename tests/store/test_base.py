@@ -101,12 +101,22 @@ def test_a_new_store_is_at_the_beginning(open_store: Open) -> None:
     assert Page(rows=(), next=None) == ASK["evaluations"](store, None)
     nothing = Tally(evaluation_count=0, enabled_count=0, enabled_known_count=0, identity_count=0)
     series = Series(groups=(), is_rest=False, total=nothing, points=())
-    assert Counts(series=(series,), bucket_starts=(), identities_approximate=False) == ASK["counts"](store, None)
-    assert ExposurePage(rows=(), next=None) == ASK["exposures"](store, None)
+    assert Counts(
+        series=(series,), bucket_starts=(), identities_approximate=False, identities_lower_bound=False
+    ) == ASK["counts"](store, None)
+    assert ExposurePage(rows=(), next=None, identities_lower_bound=False) == ASK["exposures"](store, None)
     assert () == ASK["arms"](store, None)
     assert UnknownFeatures(names=(), other_evaluation_count=0) == ASK["unknown features"](store, None)
     none = IntakeTally(recorded_count=0, filtered_count=0, rejected_count=0)
-    intake = Intake(total=none, rejections=(), recent_count=0, bucket_starts=(), points=())
+    intake = Intake(
+        total=none,
+        sampled_out_count=0,
+        foreign_event_count=0,
+        rejections=(),
+        recent_count=0,
+        bucket_starts=(),
+        points=(),
+    )
     assert intake == ASK["intake"](store, None)
     export = store.export(PRODUCTION, 0)
     assert (0, []) == (export.last_position, list(export.batches))

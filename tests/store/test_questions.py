@@ -58,6 +58,19 @@ def recorded(store: Store, example: Example, cut: int | None = None) -> Recorded
     return ledger
 
 
+def test_environments(store: Store) -> None:
+    """Those that hold evaluations are named, in order, and no others."""
+    assert () == store.environments()
+
+    ledger = Recorded(store)
+    for environment in ("shop", "blog", "shop"):
+        record = record_of(environment=environment)
+        add_evaluation(record)
+        ledger.apply([record])
+
+    assert (ledger.environment("blog"), ledger.environment("shop")) == store.environments()
+
+
 def check_features(store: Store, example: Example) -> None:
     """Compare the totals of features."""
     ledger = recorded(store, example, 2)
@@ -132,6 +145,10 @@ def check_exposures(store: Store, example: Example, page_size: int) -> None:
         found = list(store.list_exposures(asked, 100, None).rows)
 
         assert naive.list_exposures(ledger.rows, asked) == in_order(found)
+        first = store.list_exposures(asked, page_size, None)
+        behind = store.list_exposures(asked, page_size, first.next)
+        sampled = naive.exposures_sampled(ledger.rows, asked)
+        assert [sampled, sampled] == [page.identities_lower_bound for page in (first, behind)]
         assert found == pages(lambda cursor, asked=asked: store.list_exposures(asked, page_size, cursor))
         assert naive.count_arms(ledger.rows, asked, page_size) == store.count_arms(asked, page_size)
 

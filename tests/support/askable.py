@@ -184,7 +184,11 @@ evaluations = st.builds(
     metadata=maybe(METADATA),
 )
 discards = st.tuples(
-    st.sampled_from([("unknown_feature", name) for name in ("", *UNKNOWN)] + [("invalid", name) for name in FIELDS]),
+    st.sampled_from(
+        [("unknown_feature", name) for name in ("", *UNKNOWN)]
+        + [("invalid", name) for name in FIELDS]
+        + [("sampled_out", ""), ("foreign_event", "")]
+    ),
     st.integers(1, 3),
 )
 drawn_records = st.tuples(
@@ -193,6 +197,8 @@ drawn_records = st.tuples(
     st.sampled_from(("", "batch-1")),
     st.integers(0, 2),
     st.sampled_from(SDKS),
+    # Mostly whole, so that there are questions of which nothing was sampled.
+    st.sampled_from((0.0, 0.0, 0.0, 1.0, 0.5, 0.1)),
     st.lists(discards, max_size=2),
     st.lists(evaluations, min_size=1, max_size=7),
 )
@@ -200,10 +206,11 @@ drawn_records = st.tuples(
 
 def record_in(scene: Scene, drawn: Any) -> JournalRecord:
     """Return the record that was *drawn*."""
-    environment, received, batch_id, origin, (sdk_name, sdk_version), discarded, evaluated = drawn
+    environment, received, batch_id, origin, (sdk_name, sdk_version), rate, discarded, evaluated = drawn
     record = record_of(environment=environment, receive_time=scene.time(received), batch_id=batch_id)
     record.envelope.origin = origin
     record.envelope.sdk_name, record.envelope.sdk_version = sdk_name, sdk_version
+    record.envelope.sample_rate = rate
     for (reason, name), count in discarded:
         record.envelope.discards.add(reason=reason, name=name, entry_count=count)
     for each in evaluated:

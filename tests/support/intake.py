@@ -59,7 +59,8 @@ class MemoryCatalog:
         return answer
 
     async def environments(self) -> dict[str, Environment]:
-        return {}
+        grants = [grant for grant in self.grants.values() if isinstance(grant, Grant)]
+        return {grant.environment.name: grant.environment for grant in grants}
 
     async def token(self, token: str) -> Token | None:
         return None
@@ -143,6 +144,9 @@ class Tally:
 
     def accepted(self, environment: str, entries: int) -> None:
         self.counts["accepted", environment] += entries
+
+    def sampled_out(self, environment: str, entries: int) -> None:
+        self.counts["sampled_out", environment] += entries
 
     def filtered(self, environment: str, entries: int) -> None:
         self.counts["filtered", environment] += entries

@@ -11,7 +11,17 @@ from flagledger.catalog.base import Environment, Grant, Token
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.store.base import Interrupt
 from flagledger.store.intake import Intake, IntakeTally, UnknownFeatures
-from flagledger.store.questions import EXPORT, Counts, Export, ExposurePage, Features, Page
+from flagledger.store.questions import (
+    EXPORT,
+    Counts,
+    Export,
+    Exposure,
+    ExposureCursor,
+    ExposurePage,
+    Features,
+    Page,
+    Series,
+)
 from google.protobuf import timestamp_pb2
 
 PRODUCTION = Environment(name="production", features=frozenset({"checkout", "never_asked"}))
@@ -72,6 +82,16 @@ def call_of(token: str) -> Call:
 READER = call_of("reader")
 
 
+def counts_of(*series: Series, starts: tuple[int, ...] = (), doubtful: bool = False) -> Counts:
+    """Return counts whose identities are exact, or both an estimate and a lower bound."""
+    return Counts(series=series, bucket_starts=starts, identities_approximate=doubtful, identities_lower_bound=doubtful)
+
+
+def exposures_of(*rows: Exposure, following: ExposureCursor | None = None, sampled: bool = False) -> ExposurePage:
+    """Return a page of exposures, of evaluations that were all kept or *sampled*."""
+    return ExposurePage(rows=rows, next=following, identities_lower_bound=sampled)
+
+
 class FakeStore:
     """
     A store that keeps what it is asked, and answers what it is told to: by the method's name in `answers`, an exception too.
@@ -85,12 +105,20 @@ class FakeStore:
         self._answers = {
             "last_seen": {},
             "list_features": Features(totals=(), data_since=None),
-            "count_evaluations": Counts(series=(), bucket_starts=(), identities_approximate=False),
+            "count_evaluations": counts_of(),
             "list_evaluations": Page(rows=(), next=None),
-            "list_exposures": ExposurePage(rows=(), next=None),
+            "list_exposures": exposures_of(),
             "count_arms": (),
             "list_unknown_features": UnknownFeatures(names=(), other_evaluation_count=0),
-            "intake": Intake(total=empty, rejections=(), recent_count=0, bucket_starts=(), points=()),
+            "intake": Intake(
+                total=empty,
+                sampled_out_count=0,
+                foreign_event_count=0,
+                rejections=(),
+                recent_count=0,
+                bucket_starts=(),
+                points=(),
+            ),
             "export": Export(last_position=0, batches=iter(())),
         } | answers
 
@@ -137,6 +165,7 @@ def export_batch(*rows: dict[str, Any]) -> pa.RecordBatch:
         "origin": 1,
         "sdk_name": "",
         "sdk_version": "",
+        "sample_rate": 1.0,
     }
     columns = {name: [(bare | row).get(name) for row in rows] for name in EXPORT.names}
     return pa.record_batch([pa.array(columns[field.name], field.type) for field in EXPORT], schema=EXPORT)

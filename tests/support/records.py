@@ -53,6 +53,7 @@ def records(draw: st.DrawFn, max_evaluations: int = 4) -> JournalRecord:
     envelope.origin = draw(st.sampled_from([0, 1, 2]))
     envelope.sdk_name = draw(names)
     envelope.sdk_version = draw(names)
+    envelope.sample_rate = draw(st.sampled_from([0.0, 1.0, 0.5, 0.1]))
     for _ in range(draw(st.integers(0, 2))):
         envelope.discards.add(reason=draw(names), name=draw(texts), entry_count=draw(st.integers(0, 2**32 - 1)))
     for _ in range(draw(st.integers(0, max_evaluations))):

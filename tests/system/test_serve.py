@@ -126,7 +126,7 @@ def test_port_taken_by_a_stranger(tmp_path: Path) -> None:
             "[[environments]]\nname = 'a'\nkeys = ['k']\nfeatures = 'any'\n[[environments]]\nname = 'b'\nkeys = 5\n",
             "environments[1].keys",
         ),
-        ("[[environments]]\nname = 'a'\nkeys = ['k']\nfeatures = 'any'\nidentity = 'hash'\n", "identity"),
+        ("[[environments]]\nname = 'a'\nkeys = ['k']\nfeatures = 'any'\nidentity = 'masked'\n", "identity"),
     ],
 )
 def test_broken_environments(tmp_path: Path, content: str, where: str) -> None:

@@ -6,26 +6,22 @@ A hit costs one digest and one dict lookup, and does not suspend. Only digests o
 What is known is asked about again in the background shortly before it is `refresh_seconds` old, and served stale only
 while the source cannot be asked; so a key that was removed is refused within that time. What is unknown is remembered
 for ten seconds. The known and the unknown are bounded apart: a flood of wrong keys pushes no right one out.
+
+A remote source has a budget of lookups. Beyond it a known key is served as it was until there is room to ask again, and an
+unknown one is refused with a delay: nobody has said that it is wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable
+from typing import Final, Protocol, runtime_checkable
 
+from flagledger.catalog.answers import UNLIMITED, Answers
 from flagledger.catalog.base import Catalog, Environment, Grant, Token
-
-T = TypeVar("T")
-Ask = Callable[[str, bool], Awaitable[T | None]]
-
-# The part of `refresh_seconds` after which a hit starts a look in the background; at its end a hit waits for one.
-_EARLY: Final = 0.75
-
-# A hit waits this long for a source that neither answers nor fails before it is served stale.
-_PATIENCE_SECONDS: Final = 1.0
+from flagledger.catalog.budget import PerSecond
+from flagledger.catalog.digest import digest as digest_of
 
 # After a failure the source is left alone for this long.
 _PAUSE_SECONDS: Final = 5.0
@@ -48,6 +44,14 @@ class Revised(Protocol):
         """Look, cheaply and without waiting, whether such a moment has come."""
 
 
+@runtime_checkable
+class Reachable(Protocol):
+    """A catalog that is remote, and can be asked for less than all of its environments."""
+
+    async def reach(self) -> None:
+        """Ask it for a sign of life; raises `FlagledgerError(CATALOG_UNREACHABLE)` where there is none."""
+
+
 class _Unrevised:
     """Stands in for a source that never says so."""
 
@@ -57,128 +61,22 @@ class _Unrevised:
         pass
 
 
-class _Entry(Generic[T]):
-    """An answer, and from when on it is asked about again. Monotonic seconds."""
-
-    __slots__ = ("asked_at", "due_at", "refresh_at", "used", "value")
-
-    def __init__(self, value: T, asked_at: float, refresh_seconds: float) -> None:
-        self.value = value
-        self.asked_at = asked_at
-        self.refresh_at = asked_at + refresh_seconds * _EARLY
-        self.due_at = asked_at + refresh_seconds
-        self.used = False
-
-
-class _Answers(Generic[T]):
-    """What a source answered to texts of one kind: keys, or tokens."""
-
-    def __init__(self, owner: CachedCatalog, ask: Ask[T]) -> None:
-        self.known: dict[bytes, _Entry[T]] = {}
-        self.unknown: dict[bytes, float] = {}
-        self.flights: dict[bytes, asyncio.Task[T | None]] = {}
-        self._owner = owner
-        self._ask = ask
-
-    async def get(self, text: str, digest: bytes, now: float) -> T | None:
-        """Return the answer to *text* in all cases but a hit that is still young."""
-        entry = self.known.get(digest)
-        if entry is None:
-            if (until := self.unknown.get(digest)) is not None and now < until:
-                return None
-            return await asyncio.shield(self._fly(text, digest))
-        entry.used = True
-        if now < entry.refresh_at or now < self._owner.paused_until:
-            return entry.value
-        flight = self._fly(text, digest)
-        if now < entry.due_at:
-            return entry.value
-        return await self._or_stale(flight, entry, _PATIENCE_SECONDS)
-
-    async def get_fresh(self, text: str, digest: bytes, now: float, interval: float) -> T | None:
-        """Return what the source answers to *text* now, unless it was asked less than *interval* seconds ago."""
-        entry = self.known.get(digest)
-        if entry is not None and interval > 0 and (now < entry.asked_at + interval or now < self._owner.paused_until):
-            entry.used = True
-            return entry.value
-        if entry is None:
-            return await self.get(text, digest, now)
-        return await self._or_stale(self._fly(text, digest, fresh=True), entry, None)
-
-    async def _or_stale(self, flight: asyncio.Task[T | None], entry: _Entry[T], patience: float | None) -> T | None:
-        done, _ = await asyncio.wait({flight}, timeout=patience)
-        if not done or flight.cancelled() or flight.exception() is not None:
-            return entry.value
-        return flight.result()
-
-    def _fly(self, text: str, digest: bytes, *, fresh: bool = False) -> asyncio.Task[T | None]:
-        """Return the one lookup of *text* that is under way, started now where there was none."""
-        # A fresh look does not join one that may have been answered from what the source itself remembers.
-        slot = digest + b"fresh" if fresh else digest
-        flight = self.flights.get(slot)
-        if flight is None:
-            flight = asyncio.create_task(self._look(text, digest, fresh), name="catalog lookup")
-            self.flights[slot] = flight
-            flight.add_done_callback(lambda done: self._land(slot, done))
-        return flight
-
-    def _land(self, slot: bytes, flight: asyncio.Task[T | None]) -> None:
-        del self.flights[slot]
-        if not flight.cancelled() and (error := flight.exception()) is not None:
-            self._owner.note_failure(error)
-
-    async def _look(self, text: str, digest: bytes, fresh: bool) -> T | None:  # noqa: FBT001 - private, and one call
-        owner = self._owner
-        generation, asked_at = owner.source_generation, owner.clock()
-        value = await self._ask(text, fresh)
-        owner.note_success()
-        if generation == owner.source_generation:
-            self._store(digest, value, asked_at)
-        return value
-
-    def _store(self, digest: bytes, value: T | None, asked_at: float) -> None:
-        owner = self._owner
-        if value is None:
-            self.known.pop(digest, None)
-            # Taken out first, so that the oldest stand at the front.
-            self.unknown.pop(digest, None)
-            self.unknown[digest] = asked_at + owner.unknown_seconds
-            while len(self.unknown) > owner.max_entries:
-                del self.unknown[next(iter(self.unknown))]
-            return
-        self.unknown.pop(digest, None)
-        self.known[digest] = _Entry(value, asked_at, owner.refresh_seconds)
-        while len(self.known) > owner.max_entries:
-            self._evict()
-
-    def _evict(self) -> None:
-        # Second chance: what was used since it last stood in front goes to the back once, so that a hit moves nothing.
-        while True:
-            oldest = next(iter(self.known))
-            entry = self.known.pop(oldest)
-            if not entry.used:
-                return
-            entry.used = False
-            self.known[oldest] = entry
-
-    def clear(self) -> None:
-        self.known.clear()
-        self.unknown.clear()
-
-
 class CachedCatalog:
     """
     A catalog that remembers what another one answered.
 
     Args:
-        source: The catalog to ask. One that is `Revised` (the file is) empties the cache when it changes.
+        source: The catalog to ask. One that is `Revised` (the file is) outdates what is held when it changes.
         refresh_seconds: Age by which a known key or token is asked about again. While the source answers, nothing
             older is served.
         unknown_seconds: Time for which an unknown one is remembered.
         min_fresh_interval: Seconds between two `fresh` looks for one key, 5 for a remote source; 0: the source decides.
+        max_lookups_per_second: Keys that the source is asked about at most, in any second; None: as often as there is cause.
         max_entries: Known keys, unknown keys, known tokens and unknown tokens that are held at most, of each.
         on_failure: Called with what the source raised, at most once in five seconds. Callers that are served stale, or
             that did not wait, are not told.
+        on_lookup: Called with what came of each lookup of a key at the source, `found`, `unknown` or `failed`, and with
+            `refused` for each caller whose key is unknown and could not be looked up within the budget.
         clock: Monotonic seconds.
     """
 
@@ -189,8 +87,10 @@ class CachedCatalog:
         refresh_seconds: float = 60.0,
         unknown_seconds: float = 10.0,
         min_fresh_interval: float = 0.0,
+        max_lookups_per_second: float | None = None,
         max_entries: int = 100_000,
         on_failure: Callable[[BaseException], None] | None = None,
+        on_lookup: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refresh_seconds = refresh_seconds
@@ -205,9 +105,12 @@ class CachedCatalog:
         self._next_poll = 0.0
         self._min_fresh_interval = min_fresh_interval
         self._on_failure = on_failure
-        self._keys: _Answers[Grant] = _Answers(self, lambda key, fresh: source.lookup(key, fresh=fresh))
-        self._tokens: _Answers[Token] = _Answers(self, lambda token, _: source.token(token))
-        self._all: _Answers[dict[str, Environment]] = _Answers(self, lambda _text, _fresh: source.environments())
+        budget = UNLIMITED if max_lookups_per_second is None else PerSecond(max_lookups_per_second)
+        self._keys: Answers[Grant] = Answers(
+            self, lambda key, fresh: source.lookup(key, fresh=fresh), budget, on_lookup
+        )
+        self._tokens: Answers[Token] = Answers(self, lambda token, _: source.token(token))
+        self._all: Answers[dict[str, Environment]] = Answers(self, lambda _text, _fresh: source.environments())
 
     @property
     def source_generation(self) -> int:
@@ -219,7 +122,7 @@ class CachedCatalog:
         now = self.clock()
         if now >= self._next_poll or self._revised.generation != self._generation:
             self._revise(now)
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        digest = digest_of(key)
         entry = self._keys.known.get(digest)
         grant: Grant | None
         if entry is not None and now < entry.refresh_at and not fresh:
@@ -249,7 +152,7 @@ class CachedCatalog:
         now = self.clock()
         if now >= self._next_poll or self._revised.generation != self._generation:
             self._revise(now)
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = digest_of(token)
         return await self._tokens.get(token, digest, now)
 
     def ready(self) -> bool:
@@ -257,9 +160,16 @@ class CachedCatalog:
         return self._source.ready()
 
     async def watch(self) -> None:
-        """Follow a source that changes until cancelled, so that a change is seen without any lookup."""
+        """
+        Follow the source until cancelled, so that a change is seen without any lookup.
+
+        One that is remote is asked for a sign of life until it has given one, and from then on for its environments, where
+        somebody uses them, whenever they are `refresh_seconds` old.
+        """
         while True:
             self._revise(self.clock())
+            if not isinstance(self._source, Revised):
+                await self._follow()
             await asyncio.sleep(_POLL_SECONDS)
 
     async def close(self) -> None:
@@ -268,6 +178,18 @@ class CachedCatalog:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        if self._source.ready():
+            self._all.keep("", b"", self.clock())
+            return
+        try:
+            if isinstance(self._source, Reachable):
+                await self._source.reach()
+            else:
+                await self.environments()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported, and the next look may succeed
+            self.note_failure(error)
 
     def note_success(self) -> None:
         """Take the source as being there again."""
@@ -288,6 +210,6 @@ class CachedCatalog:
             self._revised.poll()
         if self._revised.generation != self._generation:
             self._generation = self._revised.generation
-            self._keys.clear()
-            self._tokens.clear()
-            self._all.clear()
+            self._keys.age(now)
+            self._tokens.age(now)
+            self._all.age(now)

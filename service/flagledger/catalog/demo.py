@@ -1,4 +1,4 @@
-"""What the first start makes in the data directory: a demo environment with keys of its own, and a read token."""
+"""What the first start makes in the data directory: a demo environment with keys of its own, a read token, a secret."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from flagledger.catalog.file import read_document
 
 ENVIRONMENTS_FILE: Final = "environments.toml"
 READ_TOKEN_FILE: Final = "read-token"  # noqa: S105 - the name of a file
+IDENTITY_SECRET_FILE: Final = "identity-secret"  # noqa: S105 - the same
 
 DEMO_ENVIRONMENT: Final = "demo"
 DEMO_FEATURES: Final = ("new_dashboard", "checkout_v2", "dark_mode", "search_ranking")
@@ -109,9 +110,22 @@ def ensure_read_token(data: Path) -> str:
     Raises:
         CatalogError: The file is there and holds no token, or cannot be read or made.
     """
-    file = data / READ_TOKEN_FILE
+    return _ensure_secret(data / READ_TOKEN_FILE, "token")
+
+
+def ensure_identity_secret(data: Path) -> str:
+    """
+    Return the secret in `identity-secret` in *data*, which pseudonyms are made with. It is made, at random, where it is missing.
+
+    Raises:
+        CatalogError: The file is there and holds no secret, or cannot be read or made.
+    """
+    return _ensure_secret(data / IDENTITY_SECRET_FILE, "secret")
+
+
+def _ensure_secret(file: Path, noun: str) -> str:
     _create(file, _random() + "\n")
-    return read_token_file(file)
+    return _read_secret(file, noun)
 
 
 def read_token_file(file: Path) -> str:
@@ -121,12 +135,16 @@ def read_token_file(file: Path) -> str:
     Raises:
         CatalogError: It cannot be read, or holds no token.
     """
+    return _read_secret(file, "token")
+
+
+def _read_secret(file: Path, noun: str) -> str:
     try:
         token = file.read_bytes().strip()
     except OSError as error:
         raise CatalogError(file, (f": cannot be read: {error.strerror}.",)) from error
     if not token or any(not 0x21 <= byte <= 0x7E for byte in token):  # noqa: PLR2004 - visible ASCII
-        raise CatalogError(file, (": holds no token; remove the file, and the next start makes another.",))
+        raise CatalogError(file, (f": holds no {noun}; remove the file, and the next start makes another.",))
     return token.decode("ascii")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from flagledger.catalog.base import Environment, Token
+from flagledger.catalog.policy import POLICY_FIELDS, read_policy
 from flagledger.tomlfile import TomlSyntaxError, nearest, parse_toml
 
 MAX_KEY_CHARACTERS: Final = 512
@@ -23,19 +24,10 @@ _MAX_FAULTS: Final = 20
 # What an HTTP header and gRPC metadata carry unchanged.
 _KEY: Final = re.compile(r"[!-~]+")
 _FILE_FIELDS: Final = ("environments", "tokens")
-_ENVIRONMENT_FIELDS: Final = ("name", "keys", "features")
+_ENVIRONMENT_FIELDS: Final = ("name", "keys", "features", *POLICY_FIELDS)
 _KEY_FIELDS: Final = ("key", "expires_at", "active")
 _TOKEN_FIELDS: Final = ("token", "role", "environments")
 _ROLES: Final = ("read", "admin")
-
-# Settings that this version does not act on. Ignoring one would record what its owner wanted dropped.
-_NOT_YET: Final = {
-    "identity": "identities would be recorded as they are sent",
-    "traits": "every trait would be recorded",
-    "metadata": "all metadata would be recorded",
-    "rate": "nothing would be limited",
-    "origins": "every origin would be let in",
-}
 
 
 class CatalogError(Exception):
@@ -91,8 +83,23 @@ def parse_document(content: bytes, file: Path) -> Document:
     if reader.faults:
         more = len(reader.faults) - _MAX_FAULTS
         tail = (f": and {more} more faults.",) if more > 0 else ()
-        raise CatalogError(file, (*reader.faults[:_MAX_FAULTS], *tail))
+        raise CatalogError(file, (*(f": {fault}" for fault in reader.faults[:_MAX_FAULTS]), *tail))
     return document
+
+
+def read_tokens(tables: Sequence[Mapping[str, Any]]) -> dict[str, Token]:
+    """
+    Return what the tokens in *tables*, from elsewhere than an environments file, permit. Their environments may not exist.
+
+    Raises:
+        ValueError: Something is wrong with them; a line for each fault, with its path (`tokens[0].role`).
+    """
+    reader = _Reader()
+    for index, table in enumerate(tables):
+        reader.read_token(f"tokens[{index}]", table, None)
+    if reader.faults:
+        raise ValueError("\n".join(reader.faults))
+    return reader.tokens
 
 
 class _Reader:
@@ -100,10 +107,10 @@ class _Reader:
 
     def __init__(self) -> None:
         self.faults: list[str] = []
+        self.tokens: dict[str, Token] = {}
         self._environments: dict[str, Environment] = {}
         self._places: dict[str, str] = {}
         self._keys: list[DeclaredKey] = []
-        self._tokens: dict[str, Token] = {}
 
     def read(self, table: dict[str, Any]) -> Document:
         self._check_fields("", table, _FILE_FIELDS)
@@ -113,11 +120,11 @@ class _Reader:
             # Also what an editor that writes in place leaves for a moment: an empty file must not lock everybody out.
             self._fault("", "there is no environment in it; it needs at least one [[environments]]")
         for path, entry in self._tables(table, "tokens"):
-            self._read_token(path, entry)
-        return Document(environments=self._environments, keys=tuple(self._keys), tokens=self._tokens)
+            self.read_token(path, entry, self._environments)
+        return Document(environments=self._environments, keys=tuple(self._keys), tokens=self.tokens)
 
     def _fault(self, path: str, sentence: str) -> None:
-        self.faults.append(f": {path}: {sentence}." if path else f": {sentence}.")
+        self.faults.append(f"{path}: {sentence}." if path else f"{sentence}.")
 
     def _tables(self, table: dict[str, Any], field: str) -> Iterator[tuple[str, dict[str, Any]]]:
         entries = table.get(field, [])
@@ -131,15 +138,12 @@ class _Reader:
             else:
                 self._fault(path, f"must be a table; write [[{field}]]")
 
-    def _check_fields(self, path: str, table: dict[str, Any], valid: tuple[str, ...]) -> None:
+    def _check_fields(self, path: str, table: Mapping[str, Any], valid: tuple[str, ...]) -> None:
         for field in table:
             if field in valid:
                 continue
             place = f"{path}.{_shown(field)}" if path else _shown(field)
-            if field in _NOT_YET and valid is _ENVIRONMENT_FIELDS:
-                self._fault(place, f"is not supported yet; remove it, and know that {_NOT_YET[field]}")
-            else:
-                self._fault(place, f"is not known here; the nearest valid name is `{nearest(field, valid)}`")
+            self._fault(place, f"is not known here; the nearest valid name is `{nearest(field, valid)}`")
 
     def _read_environment(self, path: str, entry: dict[str, Any]) -> None:
         self._check_fields(path, entry, _ENVIRONMENT_FIELDS)
@@ -147,7 +151,8 @@ class _Reader:
         features = self._features(f"{path}.features", entry.get("features"))
         if name is not None and name in self._environments:
             self._fault(f"{path}.name", "names an environment that is there already")
-        environment = Environment(name=name or "", features=features)
+        policy = read_policy(path, entry, self._fault)
+        environment = Environment(name=name or "", features=features, policy=policy)
         if name is not None:
             self._environments.setdefault(name, environment)
         keys = entry.get("keys")
@@ -184,13 +189,14 @@ class _Reader:
             self._fault(path, f"is the same key as {first}; a key must belong to one environment, once")
         self._keys.append(DeclaredKey(text=text, environment=environment, active=active is True, expires_at=expires_at))
 
-    def _read_token(self, path: str, entry: dict[str, Any]) -> None:
+    def read_token(self, path: str, entry: Mapping[str, Any], known: Container[str] | None) -> None:
+        """Read the token at *path*; its environments must be among those *known*, None for any."""
         self._check_fields(path, entry, _TOKEN_FIELDS)
         text = self._secret(f"{path}.token", entry.get("token"))
         role = entry.get("role")
         if role not in _ROLES:
             self._fault(f"{path}.role", 'must be "read" or "admin"')
-        names = self._token_environments(f"{path}.environments", entry.get("environments"))
+        names = self._token_environments(f"{path}.environments", entry.get("environments"), known)
         if text is None:
             return
         if text in self._places:
@@ -198,19 +204,19 @@ class _Reader:
             self._fault(
                 f"{path}.token", f"is the same text as {self._places[text]}; a token must be no environment's key"
             )
-        elif text in self._tokens:
+        elif text in self.tokens:
             self._fault(f"{path}.token", "is the same text as a token before it")
         else:
-            self._tokens[text] = Token(role=str(role), environments=names)
+            self.tokens[text] = Token(role=str(role), environments=names)
 
-    def _token_environments(self, path: str, names: Any) -> frozenset[str] | None:
+    def _token_environments(self, path: str, names: Any, known: Container[str] | None) -> frozenset[str] | None:
         if names is None:
             return None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             self._fault(path, "must be a list of names; leave it out for all environments")
             return frozenset()
         for index, name in enumerate(names):
-            if name not in self._environments:
+            if known is not None and name not in known:
                 self._fault(f"{path}[{index}]", f"there is no environment {_shown(name)}")
         return frozenset(names)
 

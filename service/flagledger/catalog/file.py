@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flagledger.catalog.base import SERVER_KEY_PREFIX, Environment, Grant, Token
+from flagledger.catalog.base import SERVER_KEY_PREFIX, Environment, Grant, Inventory, KeyFound, Token
+from flagledger.catalog.digest import digest as digest_of
 from flagledger.catalog.document import MAX_KEY_CHARACTERS, CatalogError, Document, parse_document
 from flagledger.errors import FlagledgerError, Reason
 
@@ -71,13 +72,13 @@ class _Read:
     error: CatalogError | None = None
 
 
-def read_document(path: Path, *, read_token: str | None = None) -> Document:
+def read_document(path: Path, *, tokens: Collection[str] = ()) -> Document:
     """
     Return what the environments file at *path* declares.
 
     Args:
         path: The file.
-        read_token: A token from elsewhere, which MUST be no key of the file.
+        tokens: Tokens from elsewhere, of which none may be a key of the file.
 
     Raises:
         CatalogError: It cannot be read, or is broken.
@@ -87,7 +88,7 @@ def read_document(path: Path, *, read_token: str | None = None) -> Document:
     except OSError as error:
         raise _unreadable(path, error) from error
     document = parse_document(content, path)
-    _refuse_shared(document, path, () if read_token is None else (read_token,))
+    _refuse_shared(document, path, tokens)
     return document
 
 
@@ -149,7 +150,7 @@ class FileCatalog:
         index = await self._current(fresh=fresh)
         if len(key) > MAX_KEY_CHARACTERS:
             return None
-        grant = index.grants.get(_digest(key))
+        grant = index.grants.get(digest_of(key))
         return grant if grant is not None and grant.holds() else None
 
     async def environments(self) -> dict[str, Environment]:
@@ -159,7 +160,7 @@ class FileCatalog:
     async def token(self, token: str) -> Token | None:
         """Return what *token* permits. Only digests are compared, so that timing tells nothing of a token."""
         index = await self._current()
-        return index.tokens.get(_digest(token)) if len(token) <= MAX_KEY_CHARACTERS else None
+        return index.tokens.get(digest_of(token)) if len(token) <= MAX_KEY_CHARACTERS else None
 
     def ready(self) -> bool:
         """Return whether a valid file has been read."""
@@ -173,6 +174,25 @@ class FileCatalog:
         """
         if time.monotonic() >= self._next_check and self._changed():
             self._start_reload()
+
+    async def inventory(self) -> Inventory:
+        """Return everything that stands in the file now, also where that did not come into force. See `Source`."""
+        try:
+            document = await asyncio.to_thread(read_document, self.path, tokens=self._extra_tokens)
+        except CatalogError as error:
+            raise FlagledgerError(Reason.CATALOG_UNREACHABLE, str(error)) from error
+        return Inventory(
+            environments=tuple(document.environments.values()),
+            keys=tuple(
+                KeyFound(text=key.text, environment=key.environment.name, active=key.active, expires_at=key.expires_at)
+                for key in document.keys
+            ),
+        )
+
+    async def close(self) -> None:
+        """Wait for a reading that is under way."""
+        if self._reloading is not None:
+            await asyncio.wait({self._reloading})
 
     async def _current(self, *, fresh: bool = False) -> _Index:
         if fresh or self._index is None:
@@ -271,7 +291,7 @@ class FileCatalog:
     def _indexed(self, document: Document) -> _Index:
         _refuse_shared(document, self.path, self._extra_tokens)
         grants = {
-            _digest(key.text): Grant(
+            digest_of(key.text): Grant(
                 environment=key.environment,
                 is_server=key.text.startswith(SERVER_KEY_PREFIX),
                 expires_at=key.expires_at,
@@ -279,19 +299,15 @@ class FileCatalog:
             for key in document.keys
             if key.active
         }
-        tokens = {_digest(text): token for text, token in {**document.tokens, **self._extra_tokens}.items()}
+        tokens = {digest_of(text): token for text, token in {**document.tokens, **self._extra_tokens}.items()}
         return _Index(environments=dict(document.environments), grants=grants, tokens=tokens)
 
 
 def _refuse_shared(document: Document, path: Path, tokens: Collection[str]) -> None:
     # A client key ships in browsers: as a token it would let everybody read.
     if any(key.text in tokens for key in document.keys):
-        fault = ": environments: a key is the same text as the read token; a token must be no environment's key."
+        fault = ": environments: a key is the same text as a token; a token must be no environment's key."
         raise CatalogError(path, (fault,))
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _unreadable(path: Path, error: OSError) -> CatalogError:

@@ -19,6 +19,9 @@ from flagledger.cli.reading import visible
 DASH: Final = "\N{EN DASH}"
 """What a cell shows where there is nothing, and where that is worth a sign."""
 
+LOWER_BOUND: Final = "≥ is a lower bound: of identities that were left out of a sample nothing is known."
+"""What `identities` means by its sign."""
+
 # A value may hold 128 KiB, and nobody reads more than this of one in a table; --json has it all.
 _MAX_CELL_CHARACTERS: Final = 120
 
@@ -132,9 +135,16 @@ def number(value: Any) -> float:
         return 0.0
 
 
-def count(value: Any, *, approximate: bool = False) -> str:
-    """Return a count, with a sign before it where it is an estimate."""
-    return f"{'≈' if approximate else ''}{integer(value):,}"
+def count(value: Any) -> str:
+    """Return a count."""
+    return f"{integer(value):,}"
+
+
+def identities(value: Any, said: Mapping[str, Any]) -> str:
+    """Return a count of identities, with a sign before it where *said*, a message, calls it a lower bound or an estimate."""
+    least = "≥" if said.get("identities_lower_bound") is True else ""
+    about = "≈" if said.get("identities_approximate") is True else ""
+    return f"{least}{about}{count(value)}"
 
 
 def share(part: int, whole: int) -> str:

@@ -16,11 +16,13 @@ from rich.text import Text
 
 from flagledger.cli.cells import (
     DASH,
+    LOWER_BOUND,
     boolean,
     cell,
     count,
     enabled_share,
     fixed,
+    identities,
     integer,
     json_text,
     number,
@@ -110,10 +112,10 @@ def counts_view(answer: Answer, width: int, *, bucket: str | None, time_zone: st
     if not answer.rows:
         return Text("No evaluations match.")
     names = [_text(group.get("name")) for group in _groups(answer.rows[0])]
-    approximate = answer.whole.get("identities_approximate") is True
     points = _points(answer.rows[0])
+    notes = [Text(LOWER_BOUND)] if answer.whole.get("identities_lower_bound") is True else []
     if bucket and not names and len(answer.rows) == 1 and 0 < len(points) <= _MOST_BUCKET_ROWS:
-        return _buckets(answer.rows[0], width, bucket, _zone(time_zone), approximate=approximate)
+        return Group(_buckets(answer, width, bucket, _zone(time_zone)), *notes)
     # The rest alone has no groups, and comes last.
     headings = [
         *((name, True) for name in names),
@@ -138,19 +140,18 @@ def counts_view(answer: Answer, width: int, *, bucket: str | None, time_zone: st
             *_labels(row, len(names)),
             fixed(count(amount)),
             fixed(enabled_share(row)),
-            fixed(count(row.get("identity_count"), approximate=approximate)),
+            fixed(identities(row.get("identity_count"), answer.whole)),
             fixed(count(max(numbers, default=0))),
             Sparkline(numbers),
             Bar(amount, largest),
         )
         made.add_row(*(one for one, (_, wanted) in zip(cells, headings, strict=True) if wanted))
-    return Group(made, *_axis(points, bucket, _zone(time_zone)))
+    return Group(made, *_axis(points, bucket, _zone(time_zone)), *notes)
 
 
-def _buckets(
-    series: Mapping[str, Any], width: int, bucket: str, zone: tzinfo, *, approximate: bool
-) -> RenderableType:  # fmt: skip
-    """Return a series as a table with a row for each of its buckets, and one for all of them."""
+def _buckets(answer: Answer, width: int, bucket: str, zone: tzinfo) -> RenderableType:
+    """Return the only series as a table with a row for each of its buckets, and one for all of them."""
+    series = answer.rows[0]
     made = table(
         width, f"{bucket}!", "evaluations!", "enabled!", "identities!", "bar", right=("evaluations", "enabled", "identities")
     )  # fmt: skip
@@ -162,7 +163,7 @@ def _buckets(
             fixed(_start(point, bucket, zone)),
             fixed(count(evaluations)),
             fixed(enabled_share(point) or DASH),
-            fixed(count(point.get("identity_count"), approximate=approximate)),
+            fixed(identities(point.get("identity_count"), answer.whole)),
             Bar(evaluations, largest),
         )
     if len(points) > 1:
@@ -171,7 +172,7 @@ def _buckets(
             "all",
             fixed(count(series.get("evaluation_count"))),
             fixed(enabled_share(series) or DASH),
-            fixed(count(series.get("identity_count"), approximate=approximate)),
+            fixed(identities(series.get("identity_count"), answer.whole)),
             "",
         )
     return made
@@ -181,10 +182,13 @@ def intake_view(answer: Answer, width: int, *, bucket: str | None, time_zone: st
     """Return GetIntakeResponse as a panel, what was rejected below it, and lines over time with a bucket."""
     whole = answer.whole
     counts = {kind: integer(whole.get(f"{kind}_count")) for kind in ("recorded", "filtered", "rejected")}
-    received = sum(counts.values())
+    sampled_out, foreign = (integer(whole.get(f"{kind}_count")) for kind in ("sampled_out", "foreign_event"))
+    received = sum(counts.values()) + sampled_out
     lines = Table.grid(padding=(0, 2))
-    for kind, amount in counts.items():
+    for kind, amount in [*counts.items(), *([("left out", sampled_out)] if sampled_out else [])]:
         lines.add_row(kind, Text(f"{amount:,}  {share(amount, received)}".rstrip()))
+    if foreign:
+        lines.add_row("beside", Text(f"{foreign:,} events of other kinds, which are not kept"))
     lines.add_row(
         "rate", Text(f"{number(whole.get('evaluations_per_second')):,.1f} entries a second, over the last minute")
     )
@@ -197,6 +201,8 @@ def intake_view(answer: Answer, width: int, *, bucket: str | None, time_zone: st
         Panel(lines, title="Intake, in entries", title_align="left", expand=False),
         Text("Batches that were refused as a whole are not among the rejected; /metrics counts them."),
     ]
+    if sampled_out:
+        parts.append(Text("What was left out of a sample was accepted, and what was recorded stands for it."))
     if whole.get("rejections"):
         made = table(width, "rejected for", "entries!", right=("entries",))
         for rejection in whole["rejections"]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from flagledger.cli import questions
+from flagledger.cli import catalog, questions
 from flagledger.cli.erasure import delete_identity
 from flagledger.cli.export import export
 from flagledger.cli.faults import SetUpFault
@@ -20,6 +20,7 @@ from flagledger.config import Config, ConfigError, LoadedSettings, load_settings
 _SETTING_FLAGS: Final = (
     ("--data", "DIR", click.Path(path_type=Path)),
     ("--environments", "FILE", click.Path(path_type=Path)),
+    ("--catalog", "URL", click.STRING),
     ("--http", "HOST:PORT", click.STRING),
     ("--grpc", "HOST:PORT", click.STRING),
     ("--fronts", "N", click.STRING),
@@ -81,7 +82,7 @@ def show(config_file: Path | None, **flags: Any) -> None:
     """Print every setting as TOML, with what it means and where it was set. Secrets are masked."""
     loaded = _settings(config_file, flags)
     for number, (name, field) in enumerate(Config.model_fields.items()):
-        value = getattr(loaded.config, name)
+        value = loaded.config.shown(name)
         if number:
             click.echo()
         click.echo(f"# {field.description}")
@@ -91,9 +92,19 @@ def show(config_file: Path | None, **flags: Any) -> None:
 
 def _toml(value: Any) -> str:
     """Return a setting's value as TOML; str() masks a secret."""
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    return str(value) if isinstance(value, int) else json.dumps(str(value))
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.15g}"
+        case int():
+            return str(value)
+        case tuple() | list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{name} = {_toml(one)}' for name, one in value.items())} }}"
+        case _:
+            return json.dumps(str(value))
 
 
 @config.command()
@@ -104,19 +115,24 @@ def check(config_file: Path | None, **flags: Any) -> None:
     from flagledger.catalog.document import CatalogError  # noqa: PLC0415 - not for those who only read
     from flagledger.catalog.file import read_document  # noqa: PLC0415 - the same
 
+    if not loaded.is_file_catalog:
+        click.echo("The configuration is valid.")
+        click.echo(f"What {loaded.catalog_shown} says is told by `flagledger check`.")
+        return
     file = loaded.environments_file
-    if loaded.environments is None and not file.exists():
+    if loaded.is_default_catalog and not file.exists():
         click.echo("The configuration is valid.")
         click.echo(f"{file} is not there yet: `flagledger serve` makes one, with a demo environment.")
         return
     try:
-        document = read_document(file, read_token=loaded.read_token.get_secret_value() if loaded.read_token else None)
+        read_token = () if loaded.read_token is None else (loaded.read_token.get_secret_value(),)
+        document = read_document(file, tokens=(*loaded.declared_tokens, *read_token))
     except CatalogError as error:
         raise SetUpFault(error) from None
     counts = (
         _counted(len(document.environments), "environment"),
         _counted(len(document.keys), "key"),
-        _counted(len(document.tokens), "token"),
+        _counted(len(document.tokens) + len(loaded.declared_tokens), "token"),
     )
     click.echo("The configuration is valid.")
     click.echo(f"{file} is valid: {', '.join(counts)}.")
@@ -126,5 +142,5 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-for _command in (*questions.COMMANDS, export, delete_identity):
+for _command in (*questions.COMMANDS, export, delete_identity, *catalog.COMMANDS):
     root.add_command(_command)

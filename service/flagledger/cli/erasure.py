@@ -22,7 +22,8 @@ def delete_identity(*, server: Server, identifier: str, yes: bool) -> None:
     Erase what was recorded of an identity.
 
     Needs a token of the role admin. It cannot be undone. What is sent for the identity later is recorded anew, and
-    copies made before, backups and exports among them, are not reached.
+    copies made before, backups and exports among them, are not reached. Where pseudonyms are kept, give the identity as it
+    was sent: what is kept under its pseudonym goes with it.
     """
     if not identifier:
         raise click.UsageError("IDENTIFIER must not be empty.")

@@ -32,6 +32,7 @@ _TRAIT_PREFIX: Final = "trait:"
 _MAX_GROUPS: Final = 4
 _MAX_SERIES: Final = 100
 _ROWS_SHOWN: Final = 100
+_ENVIRONMENTS: Final = reading.Listing(path=reading.ENVIRONMENTS_PATH, field="environments")
 
 
 def _limit_option(help_text: str, *, default: int | None = None, most: int | None = None) -> _Decorator:
@@ -43,6 +44,25 @@ def _limit_option(help_text: str, *, default: int | None = None, most: int | Non
         show_default=default is not None,
         help=help_text,
     )
+
+
+@click.command(short_help="List the environments that the token reaches.")
+@server_options
+def environments(*, server: Server) -> None:
+    """List the environments that the token reaches: what they are called, and what of evaluations they keep."""
+
+    def ask() -> Iterator[Answer]:
+        (whole,) = server.reader.pages(_ENVIRONMENTS, {})
+        wanted = server.environment
+        chosen = [row for row in whole.rows if not wanted or wanted in (row.get("name"), row.get("display_name"))]
+        yield Answer(rows=chosen, more=False, whole=whole.whole)
+
+    def view(answer: Answer, width: int) -> RenderableType:
+        from flagledger.cli.tables import environments_view  # noqa: PLC0415 - rich is for tables alone
+
+        return environments_view(answer, width)
+
+    show(ask, view, as_json=server.as_json, every=None)
 
 
 @click.command(short_help="List features, and how often they were evaluated.")
@@ -201,12 +221,11 @@ def exposures(
         return (Answer(rows=reading.checks(page), more=False, whole=page.whole) for page in pages)
 
     def view(answer: Answer, width: int) -> RenderableType:
-        from flagledger.cli.checks import checks_view  # noqa: PLC0415 - rich is for tables alone
-        from flagledger.cli.tables import exposures_view  # noqa: PLC0415 - the same
+        from flagledger.cli.tables import exposures_view, shares_view  # noqa: PLC0415 - rich is for tables alone
 
         if feature and not answer.rows:
             return _nothing(server, feature, period, of="exposures", narrowed=identity is not None)
-        return checks_view(answer.rows, width) if check else exposures_view(answer, width)
+        return shares_view(answer, width) if check else exposures_view(answer, width)
 
     show(ask, view, as_json=server.as_json, every=None)
 
@@ -260,5 +279,5 @@ def _nothing(
     return Text(nothing_found(server, feature, period.query(), of=of, narrowed=narrowed))
 
 
-COMMANDS: Final = (features, counts, evaluations, exposures, unknown_features, intake)
+COMMANDS: Final = (environments, features, counts, evaluations, exposures, unknown_features, intake)
 """What `flagledger` asks with."""

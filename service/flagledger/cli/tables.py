@@ -10,14 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from flagledger.cli.cells import (
+    LOWER_BOUND,
     boolean,
     cell,
     count,
     enabled_share,
     fixed,
+    identities,
     integer,
     is_cut,
     json_cell,
+    number,
     sdks,
     table,
     time,
@@ -28,6 +31,43 @@ from flagledger.cli.reading import Answer, checks, visible
 # Where there are fewer, a table that has much to show shows what matters most.
 _WIDE_COLUMNS: Final = 120
 _WIDER: Final = "A wider terminal shows more."
+_PSEUDONYM_PREFIX: Final = "hmac:"
+_PSEUDONYMS: Final = "hmac: marks pseudonyms; --identity takes the identity itself, too."
+_KEPT: Final = {"hash": "pseudonyms", "drop": "none"}
+_OF_A_SAMPLE: Final = (
+    "Some of the evaluations are a sample: identities may be missing, and first exposures be later ones."
+)
+
+
+def environments_view(answer: Answer, width: int) -> RenderableType:
+    """Return rows of EnvironmentSummary as a table."""
+    if not answer.rows:
+        return Text("No environments.")
+    headings = {
+        "environment!": True,
+        # Where nobody calls any otherwise.
+        "called": any(row.get("display_name") for row in answer.rows),
+        "features!": True,
+        "identities!": True,
+        "evaluations!": True,
+    }
+    made = _table(width, headings, right=("features",))
+    for row in answer.rows:
+        cells = (
+            cell(row.get("name")),
+            cell(row.get("display_name")),
+            fixed("any" if row.get("takes_any_feature") is True else count(row.get("feature_count"))),
+            fixed(_KEPT.get(str(row.get("identity_policy")), "as sent")),
+            fixed(_sampling(row)),
+        )
+        made.add_row(*_wanted(cells, headings))
+    notes = [_WIDER] if is_cut(made, width) else []
+    return Group(made, *map(Text, notes))
+
+
+def _sampling(row: Mapping[str, Any]) -> str:
+    rate = number(row.get("sample_rate"))
+    return f"1 of {1 / rate:,.0f} is kept" if 0 < rate < 1 else "all are kept"
 
 
 def evaluations_view(answer: Answer, width: int) -> RenderableType:
@@ -59,6 +99,9 @@ def evaluations_view(answer: Answer, width: int) -> RenderableType:
         )
         made.add_row(*_wanted(cells, headings))
     notes = [f"The newest {len(answer.rows):,}; --limit shows more."] if answer.more else []
+    notes += _pseudonyms(answer)
+    if any(0 < number(row.get("sample_rate")) < 1 for row in answer.rows):
+        notes.append("Some are a sample: their count stands for those that were left out, too.")
     if is_cut(made, width):
         notes.append(_WIDER)
     return Group(made, *map(Text, notes))
@@ -86,14 +129,13 @@ def features_view(answer: Answer, width: int) -> RenderableType:
     }
     made = _table(width, headings, right=("evaluations", "enabled", "identities", "several values"))
     for row, mark in zip(answer.rows, marks, strict=True):
-        approximate = row.get("identities_approximate") is True
         cells = (
             fixed(mark),
             cell(row.get("feature_name")),
             fixed(count(row.get("evaluation_count"))),
             fixed(enabled_share(row)),
-            fixed(count(row.get("identity_count"), approximate=approximate)),
-            fixed(count(row.get("multiple_value_identity_count"), approximate=approximate)),
+            fixed(identities(row.get("identity_count"), row)),
+            fixed(identities(row.get("multiple_value_identity_count"), row)),
             # Where there was none in the period, the last one before tells more than nothing.
             fixed(time(row.get("last_evaluation_time") or row.get("last_seen_time"))),
             json_cell(row, "last_value"),
@@ -107,6 +149,8 @@ def features_view(answer: Answer, width: int) -> RenderableType:
         f"{': the last time was before' if before else ''}.",
     }
     notes = [meaning for mark, meaning in meanings.items() if mark in marks]
+    if any(row.get("identities_lower_bound") is True for row in answer.rows):
+        notes.append(LOWER_BOUND)
     if answer.more:
         notes.append(f"The first {len(answer.rows):,}; --limit shows more.")
     if answer.whole.get("data_since"):
@@ -176,11 +220,22 @@ def exposures_view(answer: Answer, width: int) -> RenderableType:
     notes = []
     if several:
         notes.append("! saw more than one arm: leave it out of an experiment.")
+    notes += _pseudonyms(answer) + _sampled(answer)
     if answer.more:
         notes.append(f"The first {len(answer.rows):,}; --limit shows more.")
     if is_cut(made, width):
         notes.append(_WIDER)
     return Group(made, *map(Text, notes), Text(), checks_view(checks(answer), width))
+
+
+def shares_view(answer: Answer, width: int) -> RenderableType:
+    """Return rows of SampleRatioCheck, which stood beside exposures."""
+    return Group(checks_view(answer.rows, width), *map(Text, _sampled(answer)))
+
+
+def _sampled(answer: Answer) -> list[str]:
+    """Return what is to be said where the exposures of *answer* are out of a sample."""
+    return [_OF_A_SAMPLE] if answer.whole.get("identities_lower_bound") is True else []
 
 
 def _table(width: int, headings: Mapping[str, bool], *, right: tuple[str, ...]) -> Table:
@@ -191,6 +246,12 @@ def _table(width: int, headings: Mapping[str, bool], *, right: tuple[str, ...]) 
 def _wanted(cells: Iterable[Text], headings: Mapping[str, bool]) -> list[Text]:
     """Return those of the cells, one for each heading, whose heading is wanted."""
     return [one for one, wanted in zip(cells, headings.values(), strict=True) if wanted]
+
+
+def _pseudonyms(answer: Answer) -> list[str]:
+    """Return what is to be said where identities of *answer* are pseudonyms."""
+    held = any(str(row.get("identity_identifier") or "").startswith(_PSEUDONYM_PREFIX) for row in answer.rows)
+    return [_PSEUDONYMS] if held else []
 
 
 def _feature_mark(row: Mapping[str, Any]) -> str:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 from urllib.parse import quote
 
 import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
 from google.rpc import code_pb2
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flagledger.catalog.base import Token
+from flagledger.catalog.base import Environment, Token
+from flagledger.compat.flagsmith import FlagsmithRoutes, OlderSdks
 from flagledger.dashboard import assets
 from flagledger.dashboard.pages import READING, Dashboard
 from flagledger.dashboard.session import CookieReader
 from flagledger.errors import FieldViolation, FlagledgerError, Reason
 from flagledger.front import grpc
 from flagledger.front.connection import BoundedProtocol
+from flagledger.front.cors import CrossOrigin, Environments
 from flagledger.front.grpc import Servicer, ToStatus
 from flagledger.front.limits import InFlight
 from flagledger.telemetry.health import Readiness
@@ -35,6 +36,7 @@ _METADATA_HEADERS: Final = (
     "authorization",
     "flagsmith-sdk-user-agent",
     "idempotency-key",
+    "origin",
     "user-agent",
     "x-environment-key",
 )
@@ -42,7 +44,6 @@ _METADATA_HEADERS: Final = (
 _MAX_JSON_DEPTH: Final = 45
 _EVALUATIONS: Final = f"{EvaluationBatch.DESCRIPTOR.full_name}.evaluations"
 _MAX_IGNORED_FIELDS: Final = 20
-_PREFLIGHT_SECONDS: Final = 86_400
 _BACKLOG: Final = 2048
 _KEEP_ALIVE_SECONDS: Final = 75
 
@@ -69,6 +70,8 @@ def application(
     exposition: Callable[[], tuple[bytes, str]],
     token: Callable[[str], Awaitable[Token | None]],
     metrics: Metrics,
+    older_sdks: OlderSdks | None = None,
+    environments: Environments | None = None,
 ) -> ASGIApp:
     """
     Return the ASGI application.
@@ -84,6 +87,8 @@ def application(
         exposition: Returns the metrics of the whole process tree, and their content type.
         token: Returns what a reader's token permits, for those who sign in to the dashboard.
         metrics: Where calls are counted.
+        older_sdks: What is done with what SDKs send by protocols older than the contract; None serves no route of theirs.
+        environments: Returns every environment, for the origins that may send; None lets any.
     """
     servicers = {descriptor.full_name: servicer for descriptor, servicer in services}
 
@@ -115,6 +120,7 @@ def application(
             return []
         return [(b"x-ignored-fields", ", ".join(map(_printable, ignored[:_MAX_IGNORED_FIELDS])).encode())]
 
+    budget_of_bytes = _Budget(in_flight, metrics)
     transcoder = Transcoder(
         services,
         max_body_bytes=max_body_bytes,
@@ -122,7 +128,7 @@ def application(
         header_allow_list=_METADATA_HEADERS,
         authorize=authorize,
         to_status=to_status,
-        body_budget=_Budget(in_flight, metrics),
+        body_budget=budget_of_bytes,
         preserving_proto_field_name=True,
         always_print_primitive=True,
         int64_as_numbers=True,
@@ -134,16 +140,20 @@ def application(
         on_ignored=lambda _: metrics.ignored(1),
         on_response=on_response,
     )
-    # The key is no secret: any origin may send. Reading takes an `Authorization` header, which no browser adds by itself, or the
-    # dashboard's cookie, which counts for pages of our own origin alone; and no answer to credentials is for others to read.
-    cors = CORSMiddleware(
-        transcoder,
-        allow_origins=["*"],
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["Retry-After", "X-Ignored-Fields", "X-Last-Position"],
-        max_age=_PREFLIGHT_SECONDS,
-    )
+    recording: ASGIApp = transcoder
+    if older_sdks is not None:
+        recording = FlagsmithRoutes(
+            transcoder,
+            older_sdks,
+            max_body_bytes=max_body_bytes,
+            calls=in_flight,
+            byte_budget=budget_of_bytes,
+            metrics=metrics,
+        )
+    # The key is no secret: any origin may send that its environment does not rule out. Reading takes an `Authorization` header,
+    # which no browser adds by itself, or the dashboard's cookie, which counts for pages of our own origin alone; and no answer
+    # to credentials is for others to read.
+    cors = CrossOrigin(recording, environments or _no_environments)
     api = CookieReader(cors)
     pages = _pages(readiness, exposition)
     dashboard = Dashboard(token, assets.charts())
@@ -162,6 +172,10 @@ def application(
             await _method_not_allowed(methods)(scope, receive, send)
 
     return dispatch
+
+
+async def _no_environments() -> Mapping[str, Environment]:
+    return {}
 
 
 class _Budget:

@@ -45,12 +45,14 @@ class Verdict:
         evaluations: The admitted ones, serialised as field 1 of an EvaluationBatch.
         faults: Why the others were rejected, by ascending index.
         filtered: Entries per unknown feature, by first appearance.
+        sampled_out: Accepted entries that `evaluations` lacks: those that it holds stand for them.
     """
 
     outcome: Outcome
     evaluations: bytes
     faults: tuple[Fault, ...]
     filtered: Mapping[str, int]
+    sampled_out: int = 0
 
     def rejected_by_kind(self) -> Counter[str]:
         """Return entries per kind of fault, by first appearance."""
@@ -83,16 +85,16 @@ class Inspection:
     element_errors: tuple[ElementError, ...] = ()
     mended: Mapping[int, bytes]
 
-    def digest(self) -> bytes:
+    def digest(self, key: bytes = b"") -> bytes:
         """
-        Return 16 bytes that are the same for the same content, over either protocol and whatever the catalog says.
+        Return 16 bytes that are the same for the same content and *key*, over either protocol and whatever the catalog says.
 
         Of what a transport could not read its errors count, so that two batches that differ only there mostly differ.
         """
         if not self.element_errors:
-            return blake2b(self.content, digest_size=_DIGEST_BYTES).digest()
+            return blake2b(self.content, digest_size=_DIGEST_BYTES, key=key).digest()
         # Another hash function in effect, so that no batch without errors has the same input.
-        digest = blake2b(self.content, digest_size=_DIGEST_BYTES, person=b"element errors")
+        digest = blake2b(self.content, digest_size=_DIGEST_BYTES, key=key, person=b"element errors")
         for index, path, description in self.element_errors:
             digest.update(f"\0{index}\0{path}\0{description}".encode("utf-8", "surrogatepass"))
         return digest.digest()

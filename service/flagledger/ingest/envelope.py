@@ -14,6 +14,7 @@ from flagledger.v1.query_service_pb2 import ORIGIN_CLIENT, ORIGIN_SERVER
 
 UNKNOWN_FEATURE: Final = "unknown_feature"
 INVALID: Final = "invalid"
+SAMPLED_OUT: Final = "sampled_out"
 FOREIGN_EVENT: Final = "foreign_event"
 
 _MAX_NAMES: Final = 100
@@ -32,7 +33,7 @@ def compose_payload(
 
     Args:
         batch_id: Empty for none.
-        grant: What the key permitted; names the environment.
+        grant: What the key permitted; names the environment, and the rate that its evaluations were sampled at.
         sdk: Who sent it.
         receive_time: The server's clock at receipt, in epoch seconds; kept to the microsecond.
         verdict: What is kept, and what is not.
@@ -50,6 +51,10 @@ def compose_payload(
     if verdict.faults or verdict.filtered:
         for (reason, name), entries in _bounded(verdict).items():
             envelope.discards.add(reason=reason, name=name, entry_count=entries)
+    if (every := grant.environment.policy.sample_every) > 1:
+        envelope.sample_rate = 1 / every
+    if verdict.sampled_out:
+        envelope.discards.add(reason=SAMPLED_OUT, entry_count=verdict.sampled_out)
     if foreign_events:
         envelope.discards.add(reason=FOREIGN_EVENT, entry_count=foreign_events)
     return verdict.evaluations + rest.SerializeToString()

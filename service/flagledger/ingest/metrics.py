@@ -15,7 +15,10 @@ class IngestMetrics(Protocol):
     """
 
     def accepted(self, environment: str, entries: int) -> None:
-        """Count a batch that was recorded, and *entries* of it that were accepted; maybe none."""
+        """Count a batch that was recorded, and *entries* of it that were accepted and kept; maybe none."""
+
+    def sampled_out(self, environment: str, entries: int) -> None:
+        """Count *entries* that were accepted, and left out of a sample."""
 
     def filtered(self, environment: str, entries: int) -> None:
         """Count *entries* whose feature the environment does not have."""
@@ -37,6 +40,9 @@ class NullMetrics:
     """Counts nothing."""
 
     def accepted(self, environment: str, entries: int) -> None:
+        """Ignore it."""
+
+    def sampled_out(self, environment: str, entries: int) -> None:
         """Ignore it."""
 
     def filtered(self, environment: str, entries: int) -> None:

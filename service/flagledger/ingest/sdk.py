@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import Final
 
 _MAX_CHARACTERS: Final = 100
+# The Python SDK, which reported events under another name than all the others before 6.3.
+_NAMES: Final = {"flagsmith-python-client": "flagsmith-python-sdk"}
 # Enough for both parts at their longest. Cut before the cache, so that hostile headers cannot fill memory.
 _MAX_READ: Final = 4 * _MAX_CHARACTERS
 
@@ -20,7 +22,11 @@ class Sdk:
 
 
 def parse_user_agent(text: str) -> Sdk:
-    """Return the first product of the user agent *text*: `flagsmith-python-sdk/3.8.0 (linux)` is name and version."""
+    """
+    Return the first product of the user agent *text*: `flagsmith-python-sdk/3.8.0 (linux)` is name and version.
+
+    An SDK that has had two names gets the later one.
+    """
     return _parse(text[:_MAX_READ])
 
 
@@ -28,7 +34,8 @@ def parse_user_agent(text: str) -> Sdk:
 def _parse(text: str) -> Sdk:
     products = text.split(maxsplit=1)
     name, _, version = products[0].partition("/") if products else ("", "", "")
-    return Sdk(name=_printable(name), version=_printable(version))
+    name = _printable(name)
+    return Sdk(name=_NAMES.get(name, name), version=_printable(version))
 
 
 def _printable(text: str) -> str:

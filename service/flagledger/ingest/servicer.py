@@ -14,32 +14,33 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from flagledger.catalog.base import Catalog, Grant
-from flagledger.errors import MAX_VIOLATIONS, FieldViolation, FlagledgerError, Reason, to_status
+from flagledger.errors import FlagledgerError, Reason, to_status
+from flagledger.ingest import answers
 from flagledger.ingest.admission import Verdict, inspect
 from flagledger.ingest.envelope import compose_payload
 from flagledger.ingest.grammar import compile_grammar
 from flagledger.ingest.limits import Limits
 from flagledger.ingest.metrics import IngestMetrics, NullMetrics
+from flagledger.ingest.privacy import Privacy
+from flagledger.ingest.rate import Rates
 from flagledger.ingest.sdk import Sdk, parse_user_agent
 from flagledger.ingest.stream import OrderedStreams
-from flagledger.journal.base import Appended, Journal, Outcome
+from flagledger.journal.base import Journal, Outcome
 from flagledger.v1.evaluation_pb2 import EvaluationBatch
 from flagledger.v1.evaluation_service_pb2 import (
     RecordEvaluationsRequest,
     RecordEvaluationsResponse,
-    RejectedEvaluation,
     StreamEvaluationsRequest,
     StreamEvaluationsResponse,
 )
 
 KEY_METADATA: Final = "x-environment-key"
 BATCH_ID_METADATA: Final = "idempotency-key"
+ORIGIN_METADATA: Final = "origin"
 SDK_METADATA: Final = ("flagsmith-sdk-user-agent", "user-agent")
 
 # What the HTTP transport answers instead of 200; the contract says so.
 _ACCEPTED: Final = (("x-http-code", "202"),)
-_MAX_REJECTED: Final = 100
-_MAX_UNKNOWN_NAMES: Final = 20
 _NOTHING: Final = Outcome(accepted=0, filtered=0, rejected=0)
 _NULL_METRICS: Final = NullMetrics()
 
@@ -61,10 +62,11 @@ class CallContext(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Caller:
-    """What a call says of itself: the one key or none, the batch ids in its metadata, and its SDK."""
+    """What a call says of itself: the one key or none, the batch ids in its metadata, the origins of its page, and its SDK."""
 
     key: str | None
     batch_ids: frozenset[str]
+    origins: frozenset[str]
     sdk: Sdk
 
 
@@ -78,6 +80,8 @@ class EvaluationServicer:
         limits: What a batch may hold.
         clock: Epoch seconds of the server.
         metrics: What counts.
+        secret: What policies hide with; empty where none hides anything.
+        fronts: Servicers that share an environment's rate.
     """
 
     def __init__(
@@ -88,12 +92,16 @@ class EvaluationServicer:
         *,
         clock: Callable[[], float] = time.time,
         metrics: IngestMetrics = _NULL_METRICS,
+        secret: bytes = b"",
+        fronts: int = 1,
     ) -> None:
         self._catalog = catalog
         self._journal = journal
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
+        self._privacy = Privacy(secret)
+        self._rates = Rates(fronts)
         self._streams = OrderedStreams(limits.unanswered_batches)
         compile_grammar(limits)  # now and not under the first request: it takes a while
 
@@ -103,10 +111,11 @@ class EvaluationServicer:
 
         Raises:
             FlagledgerError: KEY_INVALID, always the same, where the key is missing, unknown, inactive, expired or
-                ambiguous; CATALOG_UNREACHABLE where that cannot be told.
+                ambiguous; CATALOG_UNREACHABLE where that cannot be told; ENVIRONMENT_STOPPED or ORIGIN_REFUSED where nothing
+                is taken for the environment, or nothing from that page.
         """
         try:
-            return await self._grant(_caller(context).key)
+            return await self._grant(_caller(context))
         except FlagledgerError as error:
             self._metrics.refused(error.reason)
             raise
@@ -122,9 +131,10 @@ class EvaluationServicer:
         """
         caller = _caller(context)
         try:
-            grant = await self._grant(caller.key)
+            grant = await self._grant(caller)
             batch = _batch(request)
             batch_id = self._check_shape(batch, caller.batch_ids)
+            self._rates.take(grant.environment, len(batch.evaluations))
             errors = getattr(context, "element_errors", ())
             response = await self._record(batch, batch_id, grant, caller, errors)
         except FlagledgerError as error:
@@ -149,8 +159,9 @@ class EvaluationServicer:
         """
         caller = _caller(context)
         try:
-            grant = await self._grant(caller.key)
+            grant = await self._grant(caller)
             batch_id = self._check_shape(batch, caller.batch_ids)
+            self._rates.take(grant.environment, len(batch.evaluations))
             errors = getattr(context, "element_errors", ())
             return await self._record(batch, batch_id, grant, caller, errors, foreign_events=foreign_events, older=True)
         except FlagledgerError as error:
@@ -177,7 +188,7 @@ class EvaluationServicer:
         try:
             if self._streams.draining:
                 raise FlagledgerError(Reason.DRAINING, "The server is shutting down. Open a new stream.")
-            await self._grant(caller.key)
+            await self._grant(caller)
         except FlagledgerError as error:
             self._metrics.refused(error.reason)
             raise
@@ -185,12 +196,12 @@ class EvaluationServicer:
         async def answer(item: StreamEvaluationsRequest | FlagledgerError) -> StreamEvaluationsResponse:
             return await self._answer(item, caller)
 
-        answers = self._streams.answers(request_iterator, answer)
+        responses = self._streams.answers(request_iterator, answer)
         try:
-            async for response in answers:
+            async for response in responses:
                 yield response
         finally:
-            await answers.aclose()
+            await responses.aclose()
 
     def drain(self) -> None:
         """End every stream once what was read of it is answered, and refuse new ones. Unary calls go on."""
@@ -200,46 +211,35 @@ class EvaluationServicer:
         self, item: StreamEvaluationsRequest | FlagledgerError, caller: _Caller
     ) -> StreamEvaluationsResponse:
         try:
-            grant = await self._grant(caller.key)
+            grant = await self._grant(caller)
             if isinstance(item, FlagledgerError):
                 raise item
             batch = _batch(item)
             batch_id = self._check_shape(batch, frozenset())
+            self._rates.take(grant.environment, len(batch.evaluations))
             return StreamEvaluationsResponse(result=await self._record(batch, batch_id, grant, caller, ()))
         except FlagledgerError as error:
             self._metrics.refused(error.reason)
             return StreamEvaluationsResponse(error=to_status(error))
 
-    async def _grant(self, key: str | None) -> Grant:
-        grant = await self._catalog.lookup(key) if key else None
-        if grant is None or not grant.holds():
-            raise _key_invalid()
-        if grant.environment.stopped:
-            raise FlagledgerError(
-                Reason.ENVIRONMENT_STOPPED,
-                "Nothing is taken for this environment: its organisation is disabled. Do not retry.",
-            )
-        return grant
+    async def _grant(self, caller: _Caller) -> Grant:
+        grant = await self._catalog.lookup(caller.key) if caller.key else None
+        return _checked(grant, caller)
 
     def _check_shape(self, batch: EvaluationBatch, ids_in_metadata: frozenset[str]) -> str:
         """Return the batch id, empty for none."""
         if len(batch.evaluations) > self._limits.max_evaluations:
-            most = f"{self._limits.max_evaluations:,}"
-            raise FlagledgerError(
-                Reason.BATCH_TOO_LONG,
-                f"The batch has more than {most} evaluations. Send smaller batches.",
-                violations=(FieldViolation(field="evaluations", description=f"There are more than {most}."),),
-            )
+            raise answers.batch_too_long(self._limits.max_evaluations)
         given = ids_in_metadata | {batch.batch_id} if batch.batch_id else ids_in_metadata
         if not given:
             return ""
         if len(given) > 1:
-            raise _batch_id_invalid("It was given more than once, and differently.")
+            raise answers.batch_id_invalid("It was given more than once, and differently.")
         (batch_id,) = given
         if len(batch_id) > self._limits.batch_id_characters:
-            raise _batch_id_invalid(f"It is longer than {self._limits.batch_id_characters:,} characters.")
+            raise answers.batch_id_invalid(f"It is longer than {self._limits.batch_id_characters:,} characters.")
         if "\0" in batch_id:
-            raise _batch_id_invalid("It holds U+0000, which cannot be kept.")
+            raise answers.batch_id_invalid("It holds U+0000, which cannot be kept.")
         return batch_id
 
     async def _record(
@@ -258,18 +258,19 @@ class EvaluationServicer:
             batch, limits=self._limits, now=now, is_server=grant.is_server, element_errors=errors, older=older
         )
         if inspection.unknown(grant.environment.features):
-            grant = await self._look_again(caller.key, grant)
+            grant = await self._look_again(caller, grant)
         verdict = inspection.judge(grant.environment.features)
         environment, outcome = grant.environment.name, verdict.outcome
         if outcome.rejected and not outcome.accepted and not outcome.filtered:
             self._count_rejected(environment, verdict)
-            raise _nothing_valid(verdict)
+            raise answers.nothing_valid(verdict)
         if outcome == _NOTHING and not batch_id and not foreign_events:
             return RecordEvaluationsResponse()
+        verdict = self._privacy.apply(verdict, grant.environment)
         appended = await self._journal.append(
             environment,
             batch_id,
-            inspection.digest() if batch_id else b"",
+            inspection.digest(self._privacy.digest_key(grant.environment.policy)) if batch_id else b"",
             outcome,
             compose_payload(
                 batch_id=batch_id,
@@ -282,26 +283,26 @@ class EvaluationServicer:
         )
         if appended.duplicate:
             self._metrics.duplicate(environment)
-            return _response(appended)
-        self._metrics.accepted(environment, outcome.accepted)
+            return answers.answer(appended)
+        self._metrics.accepted(environment, outcome.accepted - verdict.sampled_out)
+        if verdict.sampled_out:
+            self._metrics.sampled_out(environment, verdict.sampled_out)
         if outcome.filtered:
             self._metrics.filtered(environment, outcome.filtered)
         if foreign_events:
             self._metrics.foreign(environment, foreign_events)
         self._count_rejected(environment, verdict)
-        return _response(appended, verdict)
+        return answers.answer(appended, verdict)
 
-    async def _look_again(self, key: str | None, grant: Grant) -> Grant:
+    async def _look_again(self, caller: _Caller, grant: Grant) -> Grant:
         """Return the grant as it is now, since a feature may be newer than the cache; as it was if nobody can tell."""
         try:
-            fresh = await self._catalog.lookup(key, fresh=True) if key else None
+            fresh = await self._catalog.lookup(caller.key, fresh=True) if caller.key else None
         except FlagledgerError as error:
             if error.reason is not Reason.CATALOG_UNREACHABLE:
                 raise
             return grant
-        if fresh is None or not fresh.holds():
-            raise _key_invalid()
-        return fresh
+        return _checked(fresh, caller)
 
     def _count_rejected(self, environment: str, verdict: Verdict) -> None:
         for kind, entries in verdict.rejected_by_kind().items():
@@ -312,6 +313,7 @@ def _caller(context: CallContext) -> _Caller:
     """Read a call's metadata in one pass."""
     keys: set[str] = set()
     batch_ids: set[str] = set()
+    origins: set[str] = set()
     agents: dict[str, str] = {}
     for name, value in context.invocation_metadata() or ():
         if name == KEY_METADATA:
@@ -319,62 +321,32 @@ def _caller(context: CallContext) -> _Caller:
         elif name == BATCH_ID_METADATA:
             if value:
                 batch_ids.add(value)
+        elif name == ORIGIN_METADATA:
+            origins.add(value)
         elif name in SDK_METADATA:
             agents.setdefault(name, value)
     agent = next((agents[name] for name in SDK_METADATA if agents.get(name)), "")
     return _Caller(
-        key=keys.pop() if len(keys) == 1 else None, batch_ids=frozenset(batch_ids), sdk=parse_user_agent(agent)
+        key=keys.pop() if len(keys) == 1 else None,
+        batch_ids=frozenset(batch_ids),
+        origins=frozenset(origins),
+        sdk=parse_user_agent(agent),
     )
+
+
+def _checked(grant: Grant | None, caller: _Caller) -> Grant:
+    """Return *grant* where it permits *caller* to send, else raise."""
+    if grant is None or not grant.holds():
+        raise answers.key_invalid(KEY_METADATA)
+    if grant.environment.stopped:
+        raise answers.stopped()
+    origins = grant.environment.policy.origins
+    if origins is not None and not caller.origins <= origins:
+        raise answers.origin_refused()
+    return grant
 
 
 def _batch(request: RecordEvaluationsRequest | StreamEvaluationsRequest) -> EvaluationBatch:
     if not request.HasField("batch"):
-        raise FlagledgerError(
-            Reason.MALFORMED,
-            "The request holds no batch.",
-            violations=(FieldViolation(field="batch", description="It is required; it may be empty."),),
-        )
+        raise answers.no_batch()
     return request.batch
-
-
-def _response(appended: Appended, verdict: Verdict | None = None) -> RecordEvaluationsResponse:
-    outcome = appended.outcome
-    response = RecordEvaluationsResponse(
-        accepted_count=outcome.accepted,
-        filtered_count=outcome.filtered,
-        rejected_count=outcome.rejected,
-        duplicate=appended.duplicate,
-    )
-    if verdict is not None and (verdict.faults or verdict.filtered):
-        response.rejected_evaluations.extend(
-            RejectedEvaluation(index=fault.index, field=fault.field, description=fault.description)
-            for fault in verdict.faults[:_MAX_REJECTED]
-        )
-        response.unknown_feature_names.extend([*verdict.filtered][:_MAX_UNKNOWN_NAMES])
-    return response
-
-
-def _key_invalid() -> FlagledgerError:
-    # One answer for every cause: which keys once existed is nobody's business.
-    return FlagledgerError(
-        Reason.KEY_INVALID, f"The call carries no valid environment key in {KEY_METADATA}. Do not retry."
-    )
-
-
-def _batch_id_invalid(description: str) -> FlagledgerError:
-    return FlagledgerError(
-        Reason.BATCH_ID_INVALID,
-        "The batch id is not valid.",
-        violations=(FieldViolation(field="batch_id", description=description),),
-    )
-
-
-def _nothing_valid(verdict: Verdict) -> FlagledgerError:
-    first = verdict.faults[:MAX_VIOLATIONS]
-    return FlagledgerError(
-        Reason.NOTHING_VALID,
-        # Many a client shows the message alone, and leaves the details in their trailer.
-        f"Not one of the {verdict.outcome.rejected:,} evaluations is valid. The first fault, in {first[0].field}: "
-        f"{first[0].description}",
-        violations=tuple(FieldViolation(field=fault.field, description=fault.description) for fault in first),
-    )

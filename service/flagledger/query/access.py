@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from flagledger.catalog.base import Catalog, Environment, Token
@@ -72,35 +73,55 @@ class Access:
         """
         Return the environment that is asked about; `NOWHERE` with a violation where the request does not say which.
 
+        Args:
+            name: Its name, or what people call it where one alone is called so.
+            token: Who asks.
+            violations: Where to say what is wrong with it.
+
         Raises:
             FlagledgerError: ENVIRONMENT_UNKNOWN where there is none of this name, TOKEN_LACKS where the token does not
                 reach it.
         """
         environments = await self._catalog.environments()
         if name:
-            environment = environments.get(name)
+            called = _called(name, environments)
+            if not called:
+                raise FlagledgerError(Reason.ENVIRONMENT_UNKNOWN, "There is no environment of this name.")
+            reached = [each for each in called if token.environments is None or each.name in token.environments]
+            if not reached:
+                raise FlagledgerError(Reason.TOKEN_LACKS, "The token does not permit reading this environment.")
+            if len(called) == 1:
+                return called[0]
+            wrong = f"is what several are called; give the name of one: {_shown(reached)}"
         else:
             reached = await self.environments(token)
             if len(reached) == 1:
                 return reached[0]
             if environments and not reached:
                 raise FlagledgerError(Reason.TOKEN_LACKS, "The token permits reading no environment that there is.")
-            names = [environment.name for environment in reached[:_MAX_NAMES_SHOWN]]
-            shown = ", ".join(names) + (", …" if len(reached) > len(names) else "")
-            violations.append(
-                FieldViolation(
-                    field="environment",
-                    description=f"must be set, for there are several: {shown}"
-                    if names
-                    else "must be set, and there is none yet",
-                )
+            wrong = (
+                f"must be set, for there are several: {_shown(reached)}"
+                if reached
+                else "must be set, and there is none yet"
             )
-            return NOWHERE
-        if environment is None:
-            raise FlagledgerError(Reason.ENVIRONMENT_UNKNOWN, "There is no environment of this name.")
-        if token.environments is not None and environment.name not in token.environments:
-            raise FlagledgerError(Reason.TOKEN_LACKS, "The token does not permit reading this environment.")
-        return environment
+        violations.append(FieldViolation(field="environment", description=wrong))
+        return NOWHERE
+
+
+def _called(name: str, environments: Mapping[str, Environment]) -> list[Environment]:
+    """Return the environment of that *name*; where there is none, those that people call so, by name."""
+    if name in environments:
+        return [environments[name]]
+    return [environments[each] for each in sorted(environments) if environments[each].display_name == name]
+
+
+def _shown(environments: Sequence[Environment]) -> str:
+    """Return the names of the first *environments*, each with what people call it."""
+    names = [
+        f"{each.name} ({each.display_name})" if each.display_name else each.name
+        for each in environments[:_MAX_NAMES_SHOWN]
+    ]
+    return ", ".join(names) + (", …" if len(environments) > len(names) else "")
 
 
 def _credentials(context: Any) -> str | None:

@@ -147,7 +147,9 @@ def counts_response(counts: Counts, question: CountQuestion, names: Sequence[str
         )
 
     response = CountEvaluationsResponse(
-        series=[series(each) for each in counts.series], identities_approximate=counts.identities_approximate
+        series=[series(each) for each in counts.series],
+        identities_approximate=counts.identities_approximate,
+        identities_lower_bound=counts.identities_lower_bound,
     )
     if response.ByteSize() > PAGE_BYTES and starts:
         raise TooManyBucketsError(
@@ -162,6 +164,7 @@ def exposures_response(
 ) -> ListExposuresResponse:
     """Return *page* with the checks of *arms*; a token of the next one goes with *question*."""
     response, following = ListExposuresResponse(checks=_checks(arms, weights)), page.next
+    response.identities_lower_bound = page.identities_lower_bound
     last = _fill(response.exposures, page.rows, exposure, PAGE_BYTES - response.ByteSize())
     if last is not None:
         following = ExposureCursor(feature_name=last.feature_name, identity_identifier=last.identity_identifier)
@@ -192,6 +195,8 @@ def intake_response(intake: Intake, journal: JournalState | None, retention_days
         recorded_count=intake.total.recorded_count,
         filtered_count=intake.total.filtered_count,
         rejected_count=intake.total.rejected_count,
+        sampled_out_count=intake.sampled_out_count,
+        foreign_event_count=intake.foreign_event_count,
         rejections=[RejectionCount(field=field, evaluation_count=count) for field, count in intake.rejections],
         evaluations_per_second=intake.recent_count / _RECENT_SECONDS,
         retention_days=retention_days,

@@ -71,7 +71,7 @@ _ORIGIN_NUMBERS: Final = pa.array(Origin.values(), pa.int32())
 _ORIGIN_NAMES: Final = pa.array(Origin.keys(), pa.string())
 
 # The same for all rows of a batch that was sent.
-_SHARED: Final = ("environment", "batch_id", "origin", "sdk_name", "sdk_version")
+_SHARED: Final = ("environment", "batch_id", "origin", "sdk_name", "sdk_version", "sample_rate")
 _JSON: Final = frozenset({"value", "identity_traits", "metadata"})
 
 

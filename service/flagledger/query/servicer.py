@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from google.api import httpbody_pb2
@@ -22,6 +23,7 @@ from flagledger.errors import FieldViolation, FlagledgerError, Reason
 from flagledger.query import answers, requests
 from flagledger.query.access import Access
 from flagledger.query.export import Exports
+from flagledger.query.identities import Identities
 from flagledger.query.journal_state import JournalState
 from flagledger.query.threads import Threads, end
 from flagledger.store.base import Interrupt, Store, StoreError, TooManyBucketsError
@@ -80,6 +82,7 @@ class QueryServicer:
         erase: Erases what was recorded in an environment of an identity, and returns how many rows of the store that were;
             blocks until that is done, or raises StoreError. None where nothing can be erased.
         retention_days: Days that evaluations are kept, 0 for ever: what readers are told.
+        secret: What pseudonyms of identities are made with; empty where none are.
     """
 
     def __init__(
@@ -92,8 +95,10 @@ class QueryServicer:
         journal_state: Callable[[], JournalState] | None = None,
         erase: Callable[[str, str], int] | None = None,
         retention_days: int = 0,
+        secret: bytes = b"",
     ) -> None:
         self._access = Access(catalog)
+        self._identities = Identities(secret)
         self._store_provider = store_provider
         self._seconds = seconds
         self._journal_state = journal_state
@@ -133,6 +138,9 @@ class QueryServicer:
                     name=environment.name,
                     feature_count=len(environment.features or ()),
                     takes_any_feature=environment.features is None,
+                    display_name=environment.display_name,
+                    identity_policy=environment.policy.identity,
+                    sample_rate=1 / environment.policy.sample_every,
                 )
                 for environment in await self._access.environments(token)
             ]
@@ -167,6 +175,7 @@ class QueryServicer:
         environment, violations = await self._begin(request.environment, context)
         question = requests.count_question(request, environment.name, violations)
         requests.refuse(violations)
+        question = replace(question, filter=self._identities.as_kept(environment, question.filter))
         names = tuple(request.group_by)
 
         def answer(store: Store, interrupt: Interrupt) -> CountEvaluationsResponse:
@@ -177,7 +186,7 @@ class QueryServicer:
     async def ListEvaluations(self, request: ListEvaluationsRequest, context: Any) -> ListEvaluationsResponse:
         """Answer with one page of recorded evaluations, the newest first."""
         environment, violations = await self._begin(request.environment, context)
-        question = requests.filter_of(request, environment.name, violations)
+        question = self._identities.as_kept(environment, requests.filter_of(request, environment.name, violations))
         size = requests.page_size(
             request.page_size, default=DEFAULT_PAGE_SIZE, maximum=MAX_PAGE_SIZE, violations=violations
         )
@@ -192,7 +201,9 @@ class QueryServicer:
     async def ListExposures(self, request: ListExposuresRequest, context: Any) -> ListExposuresResponse:
         """Answer with one page of exposures, the first one with the checks of shares."""
         environment, violations = await self._begin(request.environment, context)
-        question = requests.exposure_question(request, environment.name, violations)
+        question = self._identities.as_kept(
+            environment, requests.exposure_question(request, environment.name, violations)
+        )
         weights = requests.weights(request, violations)
         size = requests.page_size(
             request.page_size, default=DEFAULT_EXPOSURES, maximum=MAX_EXPOSURES, violations=violations
@@ -246,7 +257,7 @@ class QueryServicer:
     ) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
         """Yield the pieces of a file of recorded evaluations; how far it goes is in the metadata before them."""
         environment, violations = await self._begin(request.environment, context)
-        question = requests.filter_of(request, environment.name, violations)
+        question = self._identities.as_kept(environment, requests.filter_of(request, environment.name, violations))
         format_ = requests.export_format(request.format, violations)
         requests.refuse(violations)
         async with aclosing(self._exports.pieces(question, request.after_position, format_, context)) as pieces:
@@ -268,9 +279,10 @@ class QueryServicer:
                 )
             )
         requests.refuse(violations)
-        if self._erase is None:
+        erase, forms = self._erase, self._identities.forms(environment, request.identity_identifier)
+        if erase is None:
             raise FlagledgerError(Reason.STORE_UNAVAILABLE, "What was recorded cannot be erased here.")
-        erased = self._erasing.submit(self._erase, environment.name, request.identity_identifier)
+        erased = self._erasing.submit(lambda: sum(erase(environment.name, form) for form in forms))
         try:
             return DeleteIdentityResponse(deleted_evaluation_count=await asyncio.wrap_future(erased))
         except StoreError as error:

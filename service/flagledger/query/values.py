@@ -34,6 +34,7 @@ def recorded_evaluation(row: RecordedRow) -> RecordedEvaluation:
         origin=Origin.ValueType(row.origin),
         sdk_name=row.sdk_name,
         sdk_version=row.sdk_version,
+        sample_rate=row.sample_rate,
     )
     if row.value is not None:
         fill_value(message.value, orjson.loads(row.value))
@@ -61,6 +62,7 @@ def feature_summary(totals: FeatureTotals, *, in_catalog: bool) -> FeatureSummar
         multiple_value_identity_count=totals.multiple_value_identity_count,
         sdks=[sdk_use(use) for use in totals.sdks],
         identities_approximate=totals.identities_approximate,
+        identities_lower_bound=totals.identities_lower_bound,
     )
     if totals.last_value is not None:
         fill_value(message.last_value, orjson.loads(totals.last_value))

@@ -255,6 +255,14 @@ class Store(Protocol):
             QuestionEndedError: *interrupt* was asked.
         """
 
+    def environments(self, interrupt: Interrupt | None = None) -> tuple[str, ...]:
+        """
+        Return the names of the environments that hold evaluations, ascending.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
+        """
+
     def last_seen(
         self, environment: str, names: Collection[str], end: int | None, interrupt: Interrupt | None = None
     ) -> dict[str, int]:

@@ -58,6 +58,7 @@ ROWS: Final = pa.schema(
         pa.field("origin", pa.int32(), nullable=False),
         pa.field("sdk_name", _NAME, nullable=False),
         pa.field("sdk_version", _NAME, nullable=False),
+        pa.field("sample_rate", pa.float64(), nullable=False),
     ]
 )
 """Recorded evaluations, sorted by environment, feature name, evaluation time and position. Times are UTC."""
@@ -124,7 +125,7 @@ def _convert(entries: Sequence[Entry]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     for name in ("environment", "sdk_name", "sdk_version"):
         shared[name] = shared[name].dictionary_encode()
     shared["batch_id"] = records.column("batch_id").dictionary_encode()
-    rows = _rows(records.column("evaluations"), positions, shared)
+    rows = _rows(records.column("evaluations"), positions, shared | {"sample_rate": _sample_rates(envelopes)})
     return rows, _discards(pc.struct_field(envelopes, "discards"), positions, shared)
 
 
@@ -170,6 +171,12 @@ def _discards(discards: pa.ListArray, positions: pa.Array, shared: dict[str, pa.
     return pa.record_batch([columns[field.name].cast(field.type) for field in DISCARDS], schema=DISCARDS)
 
 
+def _sample_rates(envelopes: pa.StructArray) -> pa.Array:
+    """Return the rate of each entry; where there is none, each evaluation was kept."""
+    rates = pc.struct_field(envelopes, "sample_rate")
+    return pc.if_else(pc.equal(rates, _NO_RATE), _WHOLE, rates)
+
+
 def _row_positions(lists: pa.ListArray, positions: pa.Array, parents: pa.Array) -> pa.Array:
     """Return position and index of each element of *lists* as one integer."""
     starts = pc.subtract(lists.offsets.slice(0, len(lists)), lists.offsets[0]).cast(pa.int64())
@@ -212,6 +219,8 @@ _ZERO: Final = pa.scalar(0, pa.int32())
 _ONE: Final = pa.scalar(1, pa.uint32())
 _NO: Final = pa.scalar(False, pa.bool_())  # noqa: FBT003  # a kernel's operand
 _NO_NUMBER: Final = pa.scalar(None, pa.float64())
+_NO_RATE: Final = pa.scalar(0.0, pa.float64())
+_WHOLE: Final = pa.scalar(1.0, pa.float64())
 _MAX_EXACT: Final = pa.scalar(MAX_EXACT, pa.float64())
 _NEGATIVE_ZERO: Final = pa.scalar(-(1 << 63), pa.int64())  # the bits of the double -0.0
 

@@ -12,6 +12,7 @@ from flagledger.store.duckdb_sql import (
     Conditions,
     bucket_index,
     filtered,
+    is_sample,
     one_moment,
     sample_mask,
     with_trait,
@@ -62,6 +63,7 @@ def count_evaluations(connection: duckdb.DuckDBPyConnection, question: CountQues
             (question.bucket, question.time_zone),
         )
         mask = sample_mask(connection, asked)
+        lower_bound = is_sample(connection, asked)
         groups = [_group(connection, asked, group, index) for index, group in enumerate(question.group_by)]
         names = [f"group_{index}" for index in range(len(groups))]
         asked.parameters["series_limit"] = question.series_limit
@@ -96,6 +98,7 @@ def count_evaluations(connection: duckdb.DuckDBPyConnection, question: CountQues
         series=_series(rows, question, len(bucket_starts)),
         bucket_starts=bucket_starts,
         identities_approximate=bool(mask),
+        identities_lower_bound=lower_bound,
     )
 
 

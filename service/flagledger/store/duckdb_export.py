@@ -39,7 +39,8 @@ _APART: Final = pa.scalar(duckdb_texts.APART, pa.string())
 
 _ROWS: Final = """
     SELECT position, feature_name, enabled, value, evaluation_time AS evaluation_timestamp, identity_identifier, identity_traits,
-        segment_names, variant, reason, metadata, "count", environment, batch_id, receive_time, origin, sdk_name, sdk_version
+        segment_names, variant, reason, metadata, "count", environment, batch_id, receive_time, origin, sdk_name, sdk_version,
+        sample_rate
     FROM {source} WHERE {where} AND position > $after AND position <= $up_to
 """
 

@@ -8,7 +8,7 @@ import duckdb
 
 from flagledger.store import duckdb_texts
 from flagledger.store.duckdb_hashes import IDENTITY_HASH
-from flagledger.store.duckdb_sql import Conditions, conditions, one_moment, with_value_key
+from flagledger.store.duckdb_sql import Conditions, conditions, is_sample, one_moment, with_value_key
 from flagledger.store.questions import (
     MAX_ARMS,
     PAGE_BYTES,
@@ -71,6 +71,8 @@ def list_exposures(
     """Return at most *page_size* exposures behind *cursor*, as far as `PAGE_BYTES` go."""
     with one_moment(connection):
         asked, arm = _exposed(connection, question)
+        # Also by rows without an identity: one that has it may have been left out.
+        lower_bound = is_sample(connection, _asked(question))
         rows = _page(connection, asked, arm, page_size, cursor)
         apart = [row[-1] for row in rows if row[5] == duckdb_texts.APART]
         sizes = duckdb_texts.sizes(connection, apart, _VALUE)
@@ -97,13 +99,11 @@ def list_exposures(
         )
         for feature, identity, time, arm_name, variant, value, several, evaluations, position in rows
     )
-    if not more:
-        return ExposurePage(rows=found, next=None)
-    last = found[-1]
-    return ExposurePage(
-        rows=found,
-        next=ExposureCursor(feature_name=last.feature_name, identity_identifier=last.identity_identifier),
-    )
+    following = None
+    if more:
+        last = found[-1]
+        following = ExposureCursor(feature_name=last.feature_name, identity_identifier=last.identity_identifier)
+    return ExposurePage(rows=found, next=following, identities_lower_bound=lower_bound)
 
 
 def _page(
@@ -173,7 +173,13 @@ def count_arms(
 
 def _exposed(connection: duckdb.DuckDBPyConnection, question: ExposureQuestion) -> tuple[Conditions, str]:
     """Return which evaluations count, and SQL for the arm of one."""
-    asked = conditions(
+    asked = _asked(question)
+    asked.require("identity_hash IS NOT NULL")
+    return asked, _ARM.format(value=with_value_key(connection, asked))
+
+
+def _asked(question: ExposureQuestion) -> Conditions:
+    return conditions(
         Filter(
             environment=question.environment,
             feature_name=question.feature_name,
@@ -182,5 +188,3 @@ def _exposed(connection: duckdb.DuckDBPyConnection, question: ExposureQuestion) 
             end=question.end,
         )
     )
-    asked.require("identity_hash IS NOT NULL")
-    return asked, _ARM.format(value=with_value_key(connection, asked))

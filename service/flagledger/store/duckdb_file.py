@@ -13,8 +13,8 @@ from flagledger.store import duckdb_hashes, duckdb_texts
 from flagledger.store.base import DiskFullError, NewerFormatError, StoreError, UnreadableError
 from flagledger.telemetry.logging import get_logger
 
-FORMAT: Final = 2
-"""The format that this version reads and writes. The first had no hashes (module `duckdb_hashes`)."""
+FORMAT: Final = 3
+"""The format that this version reads and writes. The first had no hashes (module `duckdb_hashes`), the second no sample rates."""
 
 Settings = dict[str, str | bool | int | float | list[str]]
 
@@ -52,7 +52,8 @@ _TABLES: Final = (
         sdk_name VARCHAR NOT NULL,
         sdk_version VARCHAR NOT NULL,
         feature_hash UINTEGER,
-        identity_hash UBIGINT
+        identity_hash UBIGINT,
+        sample_rate DOUBLE NOT NULL DEFAULT 1
     )
     """,
     """
@@ -175,7 +176,15 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     connection.execute(duckdb_texts.TABLE).fetchall()
     duckdb_hashes.ensure(connection)
     if versions[0][0] < FORMAT:
+        _add_sample_rates(connection)
         connection.execute("UPDATE format SET version = ?", [FORMAT]).fetchall()
+
+
+def _add_sample_rates(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the rows of an older file their rate: each was kept. It takes no room, and of 100 million rows some seconds."""
+    # A column is not added with its constraint. Both may have been done before the process died.
+    connection.execute("ALTER TABLE evaluations ADD COLUMN IF NOT EXISTS sample_rate DOUBLE DEFAULT 1").fetchall()
+    connection.execute("ALTER TABLE evaluations ALTER COLUMN sample_rate SET NOT NULL").fetchall()
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:

@@ -16,6 +16,8 @@ from flagledger.store.questions import MAX_SDKS
 
 UNKNOWN_FEATURE: Final = "unknown_feature"
 INVALID: Final = "invalid"
+SAMPLED_OUT: Final = "sampled_out"
+FOREIGN_EVENT: Final = "foreign_event"
 
 _RECEIVED: Final = """(
     SELECT environment, receive_time FROM evaluations UNION ALL SELECT environment, receive_time FROM discards
@@ -105,13 +107,16 @@ def intake(connection: duckdb.DuckDBPyConnection, question: IntakeQuestion) -> I
         counts[bucket, reason] += entries
         if reason == INVALID:
             rejections[field] += entries
-    points = tuple(_tally(counts, bucket) for bucket in range(max(len(bucket_starts), 1)))
+    indices = range(max(len(bucket_starts), 1))
+    points = tuple(_tally(counts, bucket) for bucket in indices)
     return Intake(
         total=IntakeTally(
             recorded_count=sum(point.recorded_count for point in points),
             filtered_count=sum(point.filtered_count for point in points),
             rejected_count=sum(point.rejected_count for point in points),
         ),
+        sampled_out_count=sum(counts[bucket, SAMPLED_OUT] for bucket in indices),
+        foreign_event_count=sum(counts[bucket, FOREIGN_EVENT] for bucket in indices),
         rejections=tuple(sorted(rejections.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_REJECTIONS]),
         recent_count=recent,
         bucket_starts=bucket_starts,

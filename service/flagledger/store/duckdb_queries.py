@@ -18,6 +18,7 @@ from flagledger.store.duckdb_hashes import FEATURE_HASH
 from flagledger.store.duckdb_sql import (
     EXACT_ROWS,
     SAMPLE_ROWS,
+    SAMPLED,
     Conditions,
     conditions,
     filtered,
@@ -70,11 +71,13 @@ _IDENTITIES: Final = """
     ) GROUP BY feature_name
 """
 
+_OF_SAMPLES: Final = "SELECT DISTINCT feature_name FROM evaluations WHERE {where} AND {sampled}"
+
 # In the order of RecordedRow.
 _RECORDED: Final = """
     position, feature_name, enabled, value, epoch_us(evaluation_time), identity_identifier, identity_traits,
     segment_names, variant, reason, metadata, "count", environment, batch_id, epoch_us(receive_time), origin, sdk_name,
-    sdk_version
+    sdk_version, sample_rate
 """
 
 _VALUE: Final = ("value",)
@@ -96,8 +99,12 @@ def list_features(connection: duckdb.DuckDBPyConnection, question: Filter) -> Fe
         rows = connection.execute(_TOTALS.format(where=asked.where, sdks=MAX_SDKS), asked.parameters).fetchall()
         since = data_since(connection, environment)
         identities = _identities(connection, asked, {row[0]: row[4] for row in rows})
+        sampled = connection.execute(
+            _OF_SAMPLES.format(where=asked.where, sampled=SAMPLED), asked.parameters
+        ).fetchall()
         last = _last(connection, environment, {row[0]: row[6] for row in rows})
         values = last_values(connection, [last[row[0]] for row in rows])
+    lower_bounds = {name for (name,) in sampled}
     totals = tuple(
         FeatureTotals(
             feature_name=name,
@@ -107,6 +114,7 @@ def list_features(connection: duckdb.DuckDBPyConnection, question: Filter) -> Fe
             identity_count=identities[name][0],
             multiple_value_identity_count=identities[name][1],
             identities_approximate=identities[name][2],
+            identities_lower_bound=name in lower_bounds,
             first_evaluation_time=first_time,
             last_evaluation_time=last_time,
             last_value=values.get(last[name][1]),
@@ -115,6 +123,12 @@ def list_features(connection: duckdb.DuckDBPyConnection, question: Filter) -> Fe
         for name, evaluations, enabled, known, _, first_time, last_time, sdks in rows
     )
     return Features(totals=totals, data_since=since)
+
+
+def environments(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    """Return the names of the environments that hold evaluations, ascending."""
+    rows = connection.execute("SELECT DISTINCT environment FROM evaluations ORDER BY environment").fetchall()
+    return tuple(name for (name,) in rows)
 
 
 def last_seen(connection: duckdb.DuckDBPyConnection, question: Filter, names: Collection[str]) -> dict[str, int]:

@@ -46,6 +46,11 @@ class Questions(ABC):
         with self._reading(interrupt) as connection:
             return duckdb_queries.list_features(connection, asked)
 
+    def environments(self, interrupt: Interrupt | None = None) -> tuple[str, ...]:
+        """Return the names of the environments that hold evaluations, ascending."""
+        with self._reading(interrupt) as connection:
+            return duckdb_queries.environments(connection)
+
     def last_seen(
         self, environment: str, names: Collection[str], end: int | None, interrupt: Interrupt | None = None
     ) -> dict[str, int]:

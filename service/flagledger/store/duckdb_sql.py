@@ -21,6 +21,9 @@ SAMPLE_ROWS: Final = 200_000
 MAX_SAMPLING: Final = 64
 """One in so many identities is in a sample at least: where more rows are read than that leaves, a larger one costs little."""
 
+SAMPLED: Final = "sample_rate < 1"
+"""Whether a row is one of a sample, as SQL."""
+
 # Rows are looked at in blocks of 2,048: one in a hundred of those tells well enough how many match.
 _ESTIMATE_PERCENT: Final = 1
 # An estimate between a quarter of the limit and half as much again is made sure of, which costs another look at every row.
@@ -179,6 +182,20 @@ def mask_for(rows: int) -> int:
     if rows <= EXACT_ROWS:
         return 0
     return min(1 << (rows // SAMPLE_ROWS).bit_length() - 1, MAX_SAMPLING) - 1
+
+
+def is_sample(connection: duckdb.DuckDBPyConnection, made: Conditions) -> bool:
+    """
+    Return whether some of the rows that *made* asks for were sampled.
+
+    Blocks without any are skipped by their least rate, so that where nothing was sampled this costs next to nothing.
+    """
+    return bool(
+        connection.execute(
+            f"SELECT 1 FROM {made.source} WHERE {made.where} AND {SAMPLED} LIMIT 1",  # noqa: S608  # our conditions
+            made.parameters,
+        ).fetchall()
+    )
 
 
 def bucket_index(column: str, bucket_starts: Sequence[int]) -> str:

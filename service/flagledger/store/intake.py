@@ -75,6 +75,8 @@ class Intake:
 
     Attributes:
         total: Over the period.
+        sampled_out_count: Entries that were left out of a sample; neither filtered nor rejected.
+        foreign_event_count: Events of other kinds, which are not kept; neither filtered nor rejected.
         rejections: Pairs of the field that was wrong, empty where that is not known, and entries; the most frequent first (of
             equal ones by field), at most `MAX_REJECTIONS`.
         recent_count: Entries recorded in the minute before `now`.
@@ -83,6 +85,8 @@ class Intake:
     """
 
     total: IntakeTally
+    sampled_out_count: int
+    foreign_event_count: int
     rejections: tuple[tuple[str, int], ...]
     recent_count: int
     bucket_starts: tuple[int, ...]

@@ -73,6 +73,7 @@ def _shared(record: journal_pb2.JournalRecord) -> dict[str, Any]:
         "origin": int(envelope.origin),
         "sdk_name": envelope.sdk_name,
         "sdk_version": envelope.sdk_version,
+        "sample_rate": envelope.sample_rate or 1.0,
     }
 
 

@@ -47,6 +47,7 @@ EXPORT: Final = pa.schema(
         pa.field("origin", pa.int32(), nullable=False),
         pa.field("sdk_name", pa.string(), nullable=False),
         pa.field("sdk_version", pa.string(), nullable=False),
+        pa.field("sample_rate", pa.float64(), nullable=False),
     ]
 )
 """
@@ -78,6 +79,7 @@ class FeatureTotals:
         identity_count: Distinct identities.
         multiple_value_identity_count: Of these, how many saw more than one value, an absent one counted as a value.
         identities_approximate: Whether the two counts before are estimates.
+        identities_lower_bound: Whether some of the evaluations are a sample, so that identities may be missing.
         first_evaluation_time: Earliest evaluation, in microseconds since the epoch.
         last_evaluation_time: Latest evaluation, in microseconds since the epoch.
         last_value: Value of the latest evaluation as JSON text (of equal times, of the highest position); None where it
@@ -92,6 +94,7 @@ class FeatureTotals:
     identity_count: int
     multiple_value_identity_count: int
     identities_approximate: bool
+    identities_lower_bound: bool
     first_evaluation_time: int
     last_evaluation_time: int
     last_value: str | None
@@ -229,11 +232,13 @@ class Counts:
         bucket_starts: Beginnings of the buckets in microseconds since the epoch; empty where there are none. They reach from the
             period's start to its end; where one is open, from the first evaluation or to the last that matches.
         identities_approximate: Whether identity counts are estimates.
+        identities_lower_bound: Whether some of the evaluations in question are a sample, so that identities may be missing.
     """
 
     series: tuple[Series, ...]
     bucket_starts: tuple[int, ...]
     identities_approximate: bool
+    identities_lower_bound: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,12 +290,13 @@ class Exposure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExposurePage:
     """
-    Exposures by feature name in the order of code points, then in an order of identities that is the store's own and stays; and
-    where the next page begins.
+    Exposures by feature name in the order of code points, then in an order of identities that is the store's own and stays; where
+    the next page begins; and whether some of the evaluations in question are a sample, so that identities may be missing.
     """
 
     rows: tuple[Exposure, ...]
     next: ExposureCursor | None
+    identities_lower_bound: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,7 +346,8 @@ class RecordedRow:
     An evaluation as it was recorded: what flagledger.v1.RecordedEvaluation says.
 
     `value`, `traits` and `metadata` are JSON texts, or None for absent; `traits` is an object in the order as sent, in which
-    a key that was sent twice stands twice. Times are in microseconds since the epoch.
+    a key that was sent twice stands twice. Times are in microseconds since the epoch. `sample_rate` is the share of the
+    evaluations of its batch that was kept.
     """
 
     position: int
@@ -361,6 +368,7 @@ class RecordedRow:
     origin: int
     sdk_name: str
     sdk_version: str
+    sample_rate: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 EVALUATIONS = Counter(
     "flagledger_evaluations",
-    "Evaluations by what became of them: accepted, filtered (unknown feature), rejected (invalid); and foreign, events of older "
-    "SDKs that are none.",
+    "Evaluations by what became of them: accepted, sampled_out (accepted, and left out of a sample), filtered (unknown feature), "
+    "rejected (invalid); and foreign, events of older SDKs that are none.",
     ["environment", "outcome"],
 )
 REJECTIONS = Counter(
@@ -36,6 +36,11 @@ CALLS = Histogram(
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 CATALOG_LOADS = Counter("flagledger_catalog_loads", "Loads of the environments, by outcome: ok, failed.", ["outcome"])
+CATALOG_LOOKUPS = Counter(
+    "flagledger_catalog_lookups",
+    "Questions to a Flagsmith, by outcome: found, unknown, failed, refused (beyond what it may be asked in a second).",
+    ["outcome"],
+)
 IN_FLIGHT_BYTES = Gauge(
     "flagledger_in_flight_bytes", "Bytes of requests that are being worked on.", multiprocess_mode="livesum"
 )
@@ -91,6 +96,10 @@ class FrontMetrics:
         self._evaluations(environment, "accepted").inc(entries)
         self._batches(environment, "recorded").inc()
 
+    def sampled_out(self, environment: str, entries: int) -> None:
+        """Count *entries* that were accepted, and left out of a sample."""
+        self._evaluations(environment, "sampled_out").inc(entries)
+
     def filtered(self, environment: str, entries: int) -> None:
         """Count *entries* whose feature the environment does not have."""
         self._evaluations(environment, "filtered").inc(entries)
@@ -123,6 +132,10 @@ class FrontMetrics:
     def loaded(self, ok: bool) -> None:  # noqa: FBT001 - the one thing there is to say
         """Count a load of the environments."""
         CATALOG_LOADS.labels("ok" if ok else "failed").inc()
+
+    def looked_up(self, outcome: str) -> None:
+        """Count a question to a remote catalog."""
+        CATALOG_LOOKUPS.labels(outcome).inc()
 
 
 class WriterMetrics:

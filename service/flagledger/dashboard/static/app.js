@@ -3,6 +3,7 @@
 import { ask, Refusal } from "./api.js";
 import { controls } from "./controls.js";
 import { h, patch } from "./dom.js";
+import { environmentName } from "./format.js";
 import { link, problem } from "./parts.js";
 import { signIn, signOut } from "./session.js";
 import { address, agrees, changed, EVERY, parse, periodOf } from "./state.js";
@@ -52,9 +53,11 @@ function read() {
 
 function context() {
   const now = Date.now();
+  const environment = state.environment || environments[0]?.name || "";
+  const place = environments.find((one) => one.name === environment) ?? { name: environment };
   return {
-    state, environments, ui, now, updated,
-    environment: state.environment || environments[0]?.name || "",
+    state, environments, ui, now, updated, environment, place,
+    called: environmentName(place, environments),
     failed: Boolean(failure) || shown?.data === null,
     period: periodOf(state, now),
     with: (changes) => changed(state, changes),
@@ -140,7 +143,7 @@ function draw() {
   cancelAnimationFrame(drawing);
   drawing = 0;
   const current = context();
-  document.title = [state.feature || (state.view === "features" ? "" : VIEW_TITLES[state.view]), current.environment, "Flagledger"]
+  document.title = [state.feature || (state.view === "features" ? "" : VIEW_TITLES[state.view]), current.called, "Flagledger"]
     .filter(Boolean)
     .join(" · ");
   if (document.body.classList.contains("signed-out")) return;
@@ -162,7 +165,7 @@ function content(current) {
     ? [
         "There is no such environment",
         h("p", null, "None that this token may read is named ", h("strong", null, current.environment), ". It reads:"),
-        h("ul", null, environments.map(({ name }) => h("li", null, link(current, { environment: name }, null, name)))),
+        h("ul", null, environments.map((one) => h("li", null, link(current, { environment: one.name }, null, environmentName(one, environments))))),
       ]
     : [
         "There is no environment to look at",

@@ -1,7 +1,7 @@
 // The head of the page: what is looked at, of which environment and period, and whether it keeps itself up to date.
 
 import { h } from "./dom.js";
-import { clockSeconds, ZONE } from "./format.js";
+import { clockSeconds, environmentName, ZONE } from "./format.js";
 import { link } from "./parts.js";
 import { ALL, CUSTOM, PERIODS, VIEWS } from "./state.js";
 
@@ -42,7 +42,9 @@ function environments(context) {
       "select",
       { onchange: (event) => context.go(context.with({ environment: event.currentTarget.value })) },
       first,
-      names.map((name) => h("option", { value: name, selected: name === current }, name)),
+      context.environments.map((one) =>
+        h("option", { value: one.name, selected: one.name === current }, environmentName(one, context.environments)),
+      ),
     ),
   );
 }

@@ -16,8 +16,17 @@ export const whole = (value) => WHOLE.format(value);
 /** Returns a number for the axis of a chart. */
 export const brief = (value) => (value < 10_000 ? whole(value) : COMPACT.format(value));
 
-/** Returns a count of identities, marked where it is an estimate. */
-export const identities = (value, approximate) => (approximate && value ? `≈ ${whole(value)}` : whole(value));
+/** Returns a count of identities, marked where `known` calls it an estimate, or a lower bound. */
+export function identities(value, { approximate, lowerBound }) {
+  const mark = `${lowerBound ? "≥" : ""}${approximate ? "≈" : ""}`;
+  return mark && value ? `${mark} ${whole(value)}` : whole(value);
+}
+
+/** Returns what people call an environment, told from others that are called so. */
+export function environmentName({ name, display_name: called }, environments) {
+  if (!called) return name;
+  return environments.some((one) => one.name !== name && (one.display_name || one.name) === called) ? `${called} (${name})` : called;
+}
 
 /** Returns part of whole as a percentage that never rounds to all or to nothing; null where there is nothing to share. */
 export function share(part, all) {

@@ -90,6 +90,18 @@ export function firstSteps(environment, feature) {
   ];
 }
 
+/** Says what the environment keeps of identities and evaluations, where that is less than all; null where it is not. */
+export function kept({ identity_policy: identity, sample_rate: rate }) {
+  const words = [
+    identity === "hash" ? "Identities are kept as pseudonyms: the search finds one by the identity itself." : null,
+    identity === "drop" ? "Identities are not kept." : null,
+    rate < 1
+      ? `One of ${whole(Math.round(1 / rate))} evaluations is kept, and stands for all of them: of identities ≥ tells a lower bound.`
+      : null,
+  ].filter(Boolean);
+  return words.length ? h("p", { class: "lead", "data-key": "kept" }, words.join(" ")) : null;
+}
+
 /** Returns the error that stands above what was seen last. */
 export function problem(failure, retry, seconds) {
   return h(

@@ -4,7 +4,7 @@ import { ask, everyFeature } from "../api.js";
 import { chart } from "../chart.js";
 import { h } from "../dom.js";
 import { count, date, identities, moment, share, value, whole, ZONE } from "../format.js";
-import { bar, empty, faint, firstSteps, link, shareBar, since, tiles, valueText } from "../parts.js";
+import { bar, empty, faint, firstSteps, kept, link, shareBar, since, tiles, valueText } from "../parts.js";
 import { ALL, bucketFor } from "../state.js";
 import { table } from "../table.js";
 import { evaluations, loadEvaluations, narrower } from "./evaluations.js";
@@ -33,6 +33,7 @@ export async function load(context, signal) {
     dataSince: known.dataSince,
     points: (totals.series?.[0]?.points ?? []).map(pointOf),
     approximate: Boolean(totals.identities_approximate),
+    lowerBound: Boolean(totals.identities_lower_bound),
     values: values.series ?? [],
     segments: segments.series ?? [],
     recent,
@@ -71,11 +72,12 @@ export function render(given, data) {
   if (!row.evaluations) return [...heading, unseen(context, row, data)];
   return [
     ...heading,
+    kept(context.place),
     tiles(
       ["Evaluations", whole(row.evaluations), context.period.words],
       ["Enabled", share(row.enabled, row.enabledKnown) ?? "–", enabledNote(row)],
-      ["Identities", identities(row.identities, row.approximate), row.approximate ? "an estimate" : null],
-      ["Saw several values", identities(row.multiple, row.approximate), "identities; normal in a rollout, left out of experiments"],
+      ["Identities", identities(row.identities, row), identitiesNote(row)],
+      ["Saw several values", identities(row.multiple, row), "identities; normal in a rollout, left out of experiments"],
       ["Last evaluated", since(row.last, context.now), ["first ", since(row.first, context.now)]],
       ["Last value", valueText(row.value, 24)],
     ),
@@ -91,13 +93,17 @@ function enabledNote({ evaluations: all, enabledKnown }) {
   return enabledKnown === all ? "of all evaluations" : `of the ${whole(enabledKnown)} that say so`;
 }
 
+function identitiesNote({ approximate, lowerBound }) {
+  return [approximate ? "an estimate" : null, lowerBound ? "out of a sample" : null].filter(Boolean).join(", ") || null;
+}
+
 function missing(context) {
   const { feature } = context.state;
   return [
     h("h1", { class: "feature-title", tabindex: "-1", "data-key": "title" }, feature),
     empty(
       "There is no such feature here",
-      h("p", null, `The catalog of ${context.environment} does not list it, and it was not evaluated in ${context.period.words}.`),
+      h("p", null, `The catalog of ${context.called} does not list it, and it was not evaluated in ${context.period.words}.`),
       h(
         "p",
         null,
@@ -111,7 +117,7 @@ function missing(context) {
 
 function unseen(context, row, { dataSince }) {
   const longest = context.state.period === ALL;
-  if (!dataSince) return empty("Nothing has been recorded yet", ...firstSteps(context.environment, row.name));
+  if (!dataSince) return empty("Nothing has been recorded yet", ...firstSteps(context.called, row.name));
   return empty(
     longest ? "Not evaluated since recording began" : `Not evaluated in ${context.period.words}`,
     row.lastSeen
@@ -164,16 +170,16 @@ function enabledShare(context, { points, row }) {
   });
 }
 
-function overIdentities(context, { points, row, approximate }) {
+function overIdentities(context, { points, row, ...known }) {
   const series = [
     {
-      label: "identities", colour: 4, total: identities(row.identities, row.approximate),
+      label: "identities", colour: 4, total: identities(row.identities, row),
       values: points.map((point) => point.identities),
     },
   ];
   return chart(context, {
-    id: "identities", title: "Identities", points, series, kind: "bars", format: (figure) => identities(figure, approximate),
-    nothing: "No identities were sent.",
+    id: "identities", title: "Identities", points, series, kind: "bars", format: (figure) => identities(figure, known),
+    nothing: context.place.identity_policy === "drop" ? "Identities are not kept." : "No identities were sent.",
     note: "Each counts once in every bucket that it was seen in: buckets do not add up.",
   });
 }

@@ -3,7 +3,7 @@
 import { everyFeature } from "../api.js";
 import { h } from "../dom.js";
 import { count, date, identities, moment, sdk, span, value, whole } from "../format.js";
-import { empty, faint, firstSteps, link, nameText, shareBar, since, tiles, valueText } from "../parts.js";
+import { empty, faint, firstSteps, kept, link, nameText, shareBar, since, tiles, valueText } from "../parts.js";
 import { ALL } from "../state.js";
 import { sorted, table } from "../table.js";
 
@@ -40,6 +40,7 @@ export function rowOf(feature) {
     identities: count(feature.identity_count),
     multiple: count(feature.multiple_value_identity_count),
     approximate: Boolean(feature.identities_approximate),
+    lowerBound: Boolean(feature.identities_lower_bound),
     first: feature.first_evaluation_time ? new Date(feature.first_evaluation_time) : null,
     last: feature.last_evaluation_time ? new Date(feature.last_evaluation_time) : null,
     lastSeen: seen ? new Date(seen) : null,
@@ -49,8 +50,8 @@ export function rowOf(feature) {
 }
 
 export function render(context, data) {
-  const { state, environment } = context;
-  if (!data.dataSince && !data.rows.some((row) => row.evaluations)) return nothing(environment, data);
+  const { state, called } = context;
+  if (!data.dataSince && !data.rows.some((row) => row.evaluations)) return nothing(called, data);
   const wanted = state.q.toLowerCase();
   const [, shows] = SHOWN[state.show];
   const found = data.rows.filter((row) => shows(row) && row.name.toLowerCase().includes(wanted));
@@ -58,7 +59,8 @@ export function render(context, data) {
   const rows = sorted(found, columns, state.sort);
   const shown = rows.slice(0, context.ui.rows ?? PAGE);
   return [
-    h("h1", { tabindex: "-1", "data-key": "title" }, `Features of ${environment}`),
+    h("h1", { tabindex: "-1", "data-key": "title" }, `Features of ${called}`),
+    kept(context.place),
     summary(context, data),
     tools(context, data, found.length),
     shown.length
@@ -72,11 +74,11 @@ export function render(context, data) {
   ];
 }
 
-function nothing(environment, data) {
+function nothing(called, data) {
   const feature = data.rows[0]?.name ?? "new_dashboard";
   return [
-    h("h1", { tabindex: "-1", "data-key": "title" }, `Features of ${environment}`),
-    empty("Nothing has been recorded yet", ...firstSteps(environment, feature)),
+    h("h1", { tabindex: "-1", "data-key": "title" }, `Features of ${called}`),
+    empty("Nothing has been recorded yet", ...firstSteps(called, feature)),
   ];
 }
 
@@ -198,12 +200,12 @@ function columnsFor(context, { dataSince }) {
     },
     {
       key: "identities", label: "Identities", number: true, by: (row) => row.identities,
-      cell: (row) => identities(row.identities, row.approximate),
+      cell: (row) => identities(row.identities, row),
     },
     {
       key: "multiple", label: "Several values", number: true, by: (row) => row.multiple,
       hint: "Identities that saw several values: normal in a rollout, left out of experiments",
-      cell: (row) => identities(row.multiple, row.approximate),
+      cell: (row) => identities(row.multiple, row),
     },
     {
       key: "last", label: "Last evaluated", brief: "Last", number: true, by: (row) => row.lastSeen?.getTime(),

@@ -20,6 +20,8 @@ export async function load({ environment, period, now }, signal) {
     recorded: count(answer.recorded_count),
     filtered: count(answer.filtered_count),
     rejected: count(answer.rejected_count),
+    sampledOut: count(answer.sampled_out_count),
+    foreign: count(answer.foreign_event_count),
     rejections: (answer.rejections ?? []).map((one) => ({ field: one.field, evaluations: count(one.evaluation_count) })),
     keptDays: count(answer.retention_days),
     perSecond: answer.evaluations_per_second ?? 0,
@@ -47,8 +49,8 @@ async function bucketSince(environment, now, signal) {
 
 export function render(given, data) {
   const context = { ...given, period: { ...given.period, bucket: data.bucket } };
-  const { recorded, filtered, rejected, journal } = data;
-  const received = recorded + filtered + rejected;
+  const { recorded, filtered, rejected, sampledOut, foreign, journal } = data;
+  const received = recorded + filtered + rejected + sampledOut;
   const of = (part) => (received ? `${share(part, received)} of what came in` : null);
   const full = journal.most ? journal.bytes / journal.most : 0;
   return [
@@ -58,6 +60,7 @@ export function render(given, data) {
       { class: "lead", "data-key": "lead" },
       "Figures are of entries, by the time of their receipt: one that was summed up stands for several evaluations.",
     ),
+    beside(data, of),
     tiles(
       ["Rate", `${rate(data.perSecond)} / s`, "entries, over the last minute"],
       ["Lag", duration(journal.lag), journal.waiting ? `${whole(journal.waiting)} batches wait` : "the store holds everything"],
@@ -69,9 +72,18 @@ export function render(given, data) {
     ),
     received
       ? overTime(context, data)
-      : empty(`Nothing came in during ${context.period.words}`, ...firstSteps(context.environment, "new_dashboard")),
+      : empty(`Nothing came in during ${context.period.words}`, ...firstSteps(context.called, "new_dashboard")),
     received ? h("div", { class: "pair", "data-key": "reasons" }, unknown(context, filtered), invalid(context, data)) : null,
   ];
+}
+
+/** Says what came in and is none of the figures, where there is any. */
+function beside({ sampledOut, foreign }, of) {
+  const words = [
+    sampledOut ? `${whole(sampledOut)} entries, ${of(sampledOut)}, were left out of the sample: the recorded ones stand for them.` : null,
+    foreign ? `${whole(foreign)} events of other kinds came beside them, and are not kept.` : null,
+  ].filter(Boolean);
+  return words.length ? h("p", { class: "lead", "data-key": "beside" }, words.join(" ")) : null;
 }
 
 function overTime(context, { points, recorded, filtered, rejected }) {

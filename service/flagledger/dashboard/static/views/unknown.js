@@ -30,7 +30,7 @@ export function render(context, { rows, others }) {
       title,
       empty(
         "Every name that was asked for exists",
-        h("p", null, `In ${context.period.words} no SDK asked ${context.environment} for a feature that it does not have.`),
+        h("p", null, `In ${context.period.words} no SDK asked ${context.called} for a feature that it does not have.`),
       ),
     ];
   }
@@ -41,7 +41,7 @@ export function render(context, { rows, others }) {
     h(
       "p",
       { class: "lead", "data-key": "lead" },
-      `SDKs ask for these, and ${context.environment} does not have them: their evaluations are not recorded. Mend the name where it is `,
+      `SDKs ask for these, and ${context.called} does not have them: their evaluations are not recorded. Mend the name where it is `,
       "asked for, or add it to ", h("code", null, "features"), " in the environments file. It counts within a second. ",
       "Figures are of entries: one that was summed up stands for several evaluations.",
     ),

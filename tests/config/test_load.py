@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flagledger.config import Config, ConfigError, load_settings, parse_address
+from flagledger.config import Config, ConfigError, load_config, load_settings, parse_address
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
@@ -24,18 +24,23 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def fault(flags: dict[str, Any] | None = None, **options: Any) -> str:
     """Return what is said of a configuration."""
     with pytest.raises(ConfigError) as caught:
-        Config.load(flags, **options)
+        load_config(flags, **options)
     return str(caught.value)
 
 
 def test_defaults_stand_without_any_configuration() -> None:
     """With nothing set, the service is on localhost and within the limits that are documented."""
-    config = Config.load()
+    config = load_config()
 
     assert config == Config()
     assert json.loads(config.to_json()) == {
         "data": "flagledger-data",
         "environments": None,
+        "catalog": None,
+        "flagsmith_server_keys": [],
+        "tokens": [],
+        "policies": [],
+        "identity_secret": None,
         "http": "127.0.0.1:8080",
         "grpc": "127.0.0.1:50051",
         "fronts": 1,
@@ -50,6 +55,7 @@ def test_defaults_stand_without_any_configuration() -> None:
         "retention_days": 90,
         "store_memory_bytes": 1_073_741_824,
         "catalog_refresh_seconds": 60.0,
+        "recognise_resent_bodies": True,
         "max_concurrent_calls": 1000,
         "drain_seconds": 7.5,
     }
@@ -71,7 +77,11 @@ def test_flags_go_before_variables_before_the_file_before_defaults(monkeypatch: 
     }
 
 
-@pytest.mark.parametrize("name", list(Config.model_fields))
+# Settings that hold more than one thing; each is tested by itself.
+LISTS = {"tokens", "policies", "flagsmith_server_keys"}
+
+
+@pytest.mark.parametrize("name", [name for name in Config.model_fields if name not in LISTS])
 def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable is FLAGLEDGER_ and the name in capitals, and every setting says what it is for."""
     text = {
@@ -83,7 +93,8 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
     text = {"fronts": "8", "max_evaluations": "8", "dedup_hours": "8", "retention_days": "8", "drain_seconds": "8"}.get(
         name, text
     )
-    text = {"catalog_refresh_seconds": "8.5", "max_concurrent_calls": "8"}.get(name, text)
+    text = {"catalog_refresh_seconds": "8.5", "max_concurrent_calls": "8", "catalog": "file:x.toml"}.get(name, text)
+    text = {"recognise_resent_bodies": "False", "identity_secret": "s" * 22}.get(name, text)
     monkeypatch.setenv(f"FLAGLEDGER_{name.upper()}", text)
     loaded = load_settings()
     value = getattr(loaded.config, name)
@@ -97,7 +108,7 @@ def test_an_empty_variable_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     """A variable that a template left empty is as good as none."""
     monkeypatch.setenv("FLAGLEDGER_READ_TOKEN", "")
 
-    assert Config.load() == Config()
+    assert load_config() == Config()
 
 
 def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
@@ -105,7 +116,7 @@ def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
     Path("flagledger.toml").write_text("fronts = 2\n")
     other = tmp_path / "other.toml"
     other.write_text("max_evaluations = 5\n")
-    config = Config.load(config_file=other)
+    config = load_config(config_file=other)
 
     assert (config.fronts, config.max_evaluations) == (1, 5)
     assert fault(config_file=tmp_path / "none.toml") == f"{tmp_path}/none.toml is not there, or not a file."
@@ -191,7 +202,7 @@ def test_service_links_of_kubernetes_are_not_settings(monkeypatch: pytest.Monkey
     }.items():
         monkeypatch.setenv(name, value)
 
-    assert Config.load() == Config()
+    assert load_config() == Config()
 
 
 def test_it_is_frozen_and_takes_nothing_unknown() -> None:
@@ -280,3 +291,117 @@ def test_what_is_no_address(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(ValueError, match=r"\w"):
         parse_address(text)
+
+
+API = "https://flagsmith.example.com/api/v1/"
+
+
+def test_lists_are_written_in_the_file_and_in_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens and policies are tables of the file; a variable holds them as JSON, and keys with commas between."""
+    Path("flagledger.toml").write_text(
+        f'catalog = "{API}"\nflagsmith_server_keys = ["ser.a", "ser.b"]\n[[tokens]]\ntoken = "secret"\nrole = "read"\n'
+        '[[policies]]\nidentity = "drop"\n'
+    )
+    config = load_config()
+
+    assert ["ser.a", "ser.b"] == [key.get_secret_value() for key in config.flagsmith_server_keys]
+    assert {"secret": "read"} == {token: one.role for token, one in config.declared_tokens.items()}
+    assert "drop" == config.declared_policies.of("any").identity
+
+    monkeypatch.setenv("FLAGLEDGER_FLAGSMITH_SERVER_KEYS", "ser.c, ser.d")
+    monkeypatch.setenv("FLAGLEDGER_TOKENS", '[{"token": "other", "role": "admin"}]')
+    monkeypatch.setenv("FLAGLEDGER_POLICIES", '[{"identity": "hash", "environments": ["key"]}]')
+    config = load_config()
+
+    assert ["ser.c", "ser.d"] == [key.get_secret_value() for key in config.flagsmith_server_keys]
+    assert ["other"] == list(config.declared_tokens)
+    assert ("hash", "plain") == tuple(config.declared_policies.of(name).identity for name in ("key", "another"))
+
+
+def test_lists_reach_a_child_process() -> None:
+    """What a child is told holds the secrets, and reads back as the same configuration."""
+    config = Config(
+        catalog=API,
+        flagsmith_server_keys=("ser.a",),
+        tokens=({"token": "secret", "role": "read"},),
+        policies=({"identity": "drop"},),
+        identity_secret=SecretStr("s" * 22),
+    )
+
+    assert config == Config.from_json(config.to_json())
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (
+            {"catalog": "file:a.toml", "environments": "b.toml"},
+            "`environments` names a file and `catalog` a source; give one of them (--environments F means --catalog file:F).",
+        ),
+        (
+            {"catalog": "mysql://host/flagsmith"},
+            "--catalog: it must be file:PATH, postgresql://… (the database of a Flagsmith) or https://…/api/v1/ (its API).",
+        ),
+        (
+            {"catalog": "environments.toml"},
+            "--catalog: it must be file:PATH, postgresql://… (the database of a Flagsmith) or https://…/api/v1/ (its API).",
+        ),
+        (
+            {"catalog": "file:///etc/environments.toml"},
+            "--catalog: a file is named without slashes before it: file:environments.toml, file:/etc/environments.toml.",
+        ),
+        (
+            {"catalog": "https://host/api/v1/?key=1"},
+            "--catalog: it must end with the path of the API, for example https://flagsmith.example.com/api/v1/.",
+        ),
+        ({"catalog": "http://host:port/"}, "--catalog: its host or its port is malformed."),
+        ({"catalog": "https:///api/v1/"}, "--catalog: it names no host."),
+        (
+            {"policies": [{"identity": "drop"}]},
+            "`policies` are for environments of a Flagsmith; those of a file have theirs in that file.",
+        ),
+        (
+            {"flagsmith_server_keys": ["ser.a"]},
+            "`flagsmith_server_keys` are for a `catalog` that is the API of a Flagsmith.",
+        ),
+        (
+            {"catalog": API, "flagsmith_server_keys": ["client"]},
+            "--flagsmith-server-keys: each must be a server key (ser.…, visible ASCII): a client key shows fewer features.",
+        ),
+        (
+            {"identity_secret": "short"},
+            "--identity-secret: it must be 22 to 512 visible ASCII characters without spaces, made at random.",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(flags: dict[str, Any], expected: str) -> None:
+    """A source that is none, two of them, and settings of another source are each refused with a sentence."""
+    assert expected == fault(flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        ({"catalog": API, "policies": [{"identity": "hidden"}]}, "policies[0].identity"),
+        ({"tokens": [{"token": "t", "role": "writer"}]}, "tokens[0].role"),
+    ],
+)
+def test_faults_of_tables_are_named(flags: dict[str, Any], field: str) -> None:
+    """What is wrong in a table is told with its place."""
+    assert field in fault(flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "file"),
+    [
+        ({}, "flagledger-data/environments.toml"),
+        ({"data": "d"}, "d/environments.toml"),
+        ({"environments": "e.toml"}, "e.toml"),
+        ({"catalog": "file:/etc/e.toml"}, "/etc/e.toml"),
+    ],
+)
+def test_a_file_is_the_catalog_where_nothing_else_is_named(flags: dict[str, Any], file: str) -> None:
+    """--environments F and --catalog file:F mean the same."""
+    config = load_config(flags)
+
+    assert (True, file, f"file:{file}") == (config.is_file_catalog, str(config.environments_file), config.catalog_url)
