@@ -258,6 +258,8 @@ def _catalog(
                 "the catalog cannot be asked; what is known stays in force",
                 catalog=config.catalog_shown,
                 error=str(error),
+                # The error is for whoever sent a key; what failed is for whoever reads this.
+                cause=str(error.__cause__ or ""),
             )
 
     opened = open_catalog(

@@ -112,7 +112,7 @@ def test_dropped_identity() -> None:
 def test_traits_that_are_kept() -> None:
     """Traits stay by their exact key, each time it is there, in their order; an empty list keeps none."""
     evaluation = valid_evaluation()
-    for key in ("plan", "email", "plan", "Plan"):
+    for key in ("plan", "email", "plan ", "plan", "Plan"):
         evaluation.identity_traits.add(trait_key=key, trait_value=Value(string_value=key))
 
     keys = [
