@@ -134,6 +134,7 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
         readiness=readiness,
         exposition=metrics.exposition,
         token=catalog.token,
+        environments=catalog.environments,
         metrics=counted,
         older_sdks=OlderSdks(
             servicer=evaluations,

@@ -306,7 +306,9 @@ async def test_nothing_accepted(service: Service, path: str) -> None:
 
     assert 400 == got.status
     assert (0, list(range(150))) == (got.json()["accepted"], [one["index"] for one in got.json()["rejected"]])
-    assert (150, []) == (service.counted.of("rejected"), service.records)
+    [record] = service.records
+    assert (0, [150]) == (len(record.evaluations), [one.entry_count for one in record.envelope.discards])
+    assert 150 == service.counted.of("rejected")
 
 
 @pytest.mark.parametrize(("path", "other"), [(EVENTS, PURCHASE), (BATCH, CUSTOM)])

@@ -258,12 +258,15 @@ async def test_counts_that_cannot_be(service: Service, path: str, count: int, ke
     ],
 )
 async def test_nothing_valid(service: Service, path: str, body: bytes) -> None:
-    """A body of which nothing can be kept is answered as a good one, and counted."""
+    """A body of which nothing can be kept is answered as a good one, and counted, for readers too."""
     got = await service.send(path, body)
 
     assert {V1: 200, V2: 204}[path] == got.status
-    assert [] == service.records
-    assert {V1: 3, V2: 1}[path] == service.counted.of("rejected")
+    [record] = service.records
+    number = {V1: 3, V2: 1}[path]
+    assert (0, number) == (len(record.evaluations), sum(one.entry_count for one in record.envelope.discards))
+    assert number == service.counted.of("rejected")
+    assert 0 == service.counted.of("accepted")
 
 
 async def test_counts_are_never_resends(service: Service) -> None:

@@ -90,7 +90,7 @@ class Sender:
                 {"trait_key": "address", "trait_value": {self.secret(): [self.secret()]}},
                 {"trait_key": self.secret(), "trait_value": 1},
             ],
-            "metadata": {"page": "/cart", "ip": {"of": self.secret()}},
+            "metadata": {"page": "/cart", self.secret(): {"of": self.secret()}},
         } | fields
 
     def mixed(self) -> list[dict[str, Any]]:
@@ -170,6 +170,7 @@ def send_everything(sender: Sender, key: str) -> None:
         sender.over_json(key, {"batch_id": "nothing", "evaluations": [sender.evaluation(variant="\0")]}),
         sender.over_json(key, {"batch_id": "x" * 129, "evaluations": [sender.evaluation()]}),
         sender.over_json(key, {"evaluations": [sender.evaluation()], sender.secret(): sender.secret()}),
+        sender.over_json(key, {"evaluations": [sender.evaluation(metadata={sender.secret(): nested(50)})]}),
         sender.over_json("no-key", {"evaluations": [sender.evaluation()]}),
         sender.over_grpc(key, *sender.mixed(), batch_id=f"grpc {key}"),
         sender.over_grpc(key, sender.evaluation(variant="\0"), batch_id="nothing"),
@@ -178,8 +179,16 @@ def send_everything(sender: Sender, key: str) -> None:
     ]
     sender.accepted[key] += 1
 
-    assert [202, 202, 400, 400, 400, 401, grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT] == sent[:8]
-    assert [2, 4] == [int(str(status)[0]) for status in sent[8:]]
+    assert [202, 202, 400, 400, 400, 400, 401, grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT] == sent[:9]
+    assert [2, 4] == [int(str(status)[0]) for status in sent[9:]]
+
+
+def nested(levels: int) -> object:
+    """Return lists in each other, deeper than is read."""
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def on_disk(server: RunningServer) -> bytes:

@@ -30,7 +30,6 @@ from flagledger.ingest.servicer import EvaluationServicer
 from flagledger.telemetry.logging import get_logger
 from flagledger.transcoding import ByteBudget
 from flagledger.transcoding import body as bodies
-from flagledger.v1.evaluation_pb2 import EvaluationBatch
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, bodies.Receive, bodies.Send], Awaitable[None]]
@@ -230,16 +229,11 @@ class FlagsmithRoutes:
 
     async def _keep(self, reading: Reading, call: Call) -> None:
         """Return once what is admitted is on disk, which may be nothing: the answer says so where this protocol can say it."""
-        record = self._older.servicer.record_of_older_sdk
         try:
-            await record(reading.batch, call, foreign_events=reading.foreign_events)
+            await self._older.servicer.record_of_older_sdk(reading.batch, call, foreign_events=reading.foreign_events)
         except FlagledgerError as error:
-            if error.reason is Reason.NOTHING_VALID:
-                if reading.foreign_events:
-                    # The faults have been counted; what came beside them is yet to be.
-                    call.element_errors = ()
-                    await record(EvaluationBatch(), call, foreign_events=reading.foreign_events)
-            elif error.reason is not Reason.BATCH_ID_REUSED:
+            # The same evaluations with other faults beside them: what can be kept has been.
+            if error.reason is not Reason.BATCH_ID_REUSED:
                 raise
 
     def _count(self, refusal: RefusedError) -> None:

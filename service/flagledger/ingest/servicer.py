@@ -155,7 +155,7 @@ class EvaluationServicer:
             foreign_events: Events beside the evaluations that are none; counted as not kept, in no field of the answer.
 
         Raises:
-            FlagledgerError: As RecordEvaluations.
+            FlagledgerError: As RecordEvaluations, but for NOTHING_VALID: the answer says how many were rejected.
         """
         caller = _caller(context)
         try:
@@ -261,7 +261,8 @@ class EvaluationServicer:
             grant = await self._look_again(caller, grant)
         verdict = inspection.judge(grant.environment.features)
         environment, outcome = grant.environment.name, verdict.outcome
-        if outcome.rejected and not outcome.accepted and not outcome.filtered:
+        # To an older SDK a refusal is no answer: it would send the same again. Readers are told what was wrong with it.
+        if outcome.rejected and not outcome.accepted and not outcome.filtered and not older:
             self._count_rejected(environment, verdict)
             raise answers.nothing_valid(verdict)
         if outcome == _NOTHING and not batch_id and not foreign_events:
