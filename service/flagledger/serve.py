@@ -159,7 +159,7 @@ def _banner(
     where = "" if str(config.data) == "flagledger-data" else f" --data {shlex.quote(str(config.data))}"
     url = "" if str(http) == "127.0.0.1:8080" else f" --url http://{http}"
     lines = ["", f"Flagledger listens on http://{http} and grpc://{grpc}; its data is in {config.data}", ""]
-    key, feature = "<key>", "new_dashboard"
+    key, feature = "<key>", "new_dashboard" if config.is_file_catalog else "<feature>"
     if demo is None:
         source = config.environments_file if config.is_file_catalog else config.catalog_shown
         lines += [f"  keys and features come from {source}"]

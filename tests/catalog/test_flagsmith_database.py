@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,9 +50,9 @@ def policy_of(name: str) -> Policy:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[FlagsmithDatabase]:
-    """Open the catalog at *url*."""
-    database = FlagsmithDatabase(url, tokens={"a-token": Token(role="read")}, policy_of=policy_of)
+async def opened(url: str, tokens: Sequence[str] = ("a-token",)) -> AsyncIterator[FlagsmithDatabase]:
+    """Open the catalog at *url*, with *tokens* that read."""
+    database = FlagsmithDatabase(url, tokens=dict.fromkeys(tokens, Token(role="read")), policy_of=policy_of)
     try:
         yield database
     finally:
@@ -273,6 +273,20 @@ async def test_all_environments_by_name(shop: FlagsmithTables) -> None:
     assert 15 < [environment.display_name for environment in found.values()].count("Shop / Production")
 
 
+async def test_a_key_is_no_token(shop: FlagsmithTables) -> None:
+    """A token that is the same text as a key neither reads nor writes, and whoever checks is told, without the key."""
+    tokens = ("client-production", "ser.valid", "a-token")
+    async with opened(shop.url, tokens) as database:
+        read = [await database.token(text) for text in tokens]
+        granted = [await database.lookup(text) for text in tokens]
+        faults = (await database.inventory()).faults
+
+    assert [None, None, Token(role="read")] == read
+    assert [None, None, None] == granted
+    assert 2 == sum("is the same text as a token" in fault for fault in faults)
+    assert not any("valid" in fault or "client-production" in fault for fault in faults)
+
+
 async def test_tokens_are_those_given(shop: FlagsmithTables) -> None:
     """Tokens come from the settings: a key of Flagsmith never reads, and a token never writes."""
     async with opened(shop.url) as database:
@@ -315,12 +329,20 @@ async def test_a_role_that_may_do_more_is_a_fault(tables: FlagsmithTables, right
     """Whoever checks the catalog hears that the role reaches a table, and which."""
     tables.run(f"GRANT {right} ON projects_project TO {tables.role}")
     async with opened(tables.url) as database:
-        [fault] = (await database.inventory()).faults
+        [fault, _] = (await database.inventory()).faults
 
     assert (
         f"The role {tables.role} may read or change more than the view: 1 other tables and views, projects_project among "
         "them; use a role that may read flagledger_environment_keys and nothing else."
     ) == fault
+
+
+async def test_an_empty_view_is_a_fault(tables: FlagsmithTables) -> None:
+    """A database without any environment is hardly the one that was meant."""
+    async with opened(tables.url) as database:
+        [fault] = (await database.inventory()).faults
+
+    assert "has no environment in it" in fault
 
 
 async def test_an_owner_is_a_fault(tables: FlagsmithTables) -> None:

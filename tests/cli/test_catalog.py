@@ -58,6 +58,42 @@ def run(*arguments: str, server_keys: tuple[str, ...] = ()) -> Result:
     return result
 
 
+def test_names_that_no_environment_has(stub: FlagsmithStub, tmp_path: Path) -> None:
+    """A policy or a token for an environment that is not there is told, with the name that was meant."""
+    file = tmp_path / "flagledger.toml"
+    file.write_text(
+        f'catalog = "{stub.url}"\n[[policies]]\nenvironments = ["{CLIENT}", "Shop / Production"]\nidentity = "hash"\n'
+        '[[tokens]]\ntoken = "token-of-somebody"\nrole = "read"\nenvironments = ["nowhere"]\n'
+    )
+    result = run("--config", str(file), server_keys=(SERVER,))
+    said = " ".join(result.output.split())
+
+    assert 0 == result.exit_code
+    assert f"policies[0].environments[1]: there is no environment 'Shop / Production'; {CLIENT} is called so" in said
+    assert "tokens[0].environments[0]: there is no environment 'nowhere'." in said
+    assert "policies[0].environments[0]" not in said
+
+
+def test_limits_are_told(tmp_path: Path) -> None:
+    """What an environment takes and keeps of what is sent stands beside it; of a file, a lost name is a fault."""
+    file = tmp_path / "e.toml"
+    file.write_text(
+        f'[[environments]]\nname = "a"\nkeys = ["{CLIENT}"]\nfeatures = "any"\nrate = 5000\nsample_rate = 0.1\n'
+        'origins = ["https://app.example.com"]\n'
+    )
+    told = run("--environments", str(file))
+    config = tmp_path / "flagledger.toml"
+    config.write_text(
+        f'environments = "{file}"\n[[tokens]]\ntoken = "token-of-somebody"\nrole = "read"\nenvironments = ["b"]\n'
+    )
+    lost = run("--config", str(config))
+
+    assert 0 == told.exit_code
+    for words in ("5,000 a second", "1 of 10 is kept", "https://app.example.com"):
+        assert words in " ".join(told.output.split())
+    assert (1, True) == (lost.exit_code, "tokens[0].environments[0]: there is no environment 'b'." in lost.output)
+
+
 def objects(result: Result) -> list[dict[str, Any]]:
     """Return what was printed for programs."""
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -278,7 +314,7 @@ def test_the_view_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(catalog_view)
 
     assert (2, "") == (result.exit_code, result.stdout)
-    assert "pip install 'flagledger[postgres]'" in result.stderr
+    assert "pip install '.[server,postgres]'" in result.stderr
 
 
 def test_what_is_registered() -> None:

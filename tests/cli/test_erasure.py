@@ -38,7 +38,7 @@ def test_a_token_that_may_not_is_told(peer: Peer) -> None:
 
     assert (refused.exit_code, refused.stderr.splitlines()) == (1, [
         "flagledger: The token does not permit erasing.",
-        'Add [[tokens]] with role = "admin" to the environments file (docs/operating.md).',
+        'Add [[tokens]] with role = "admin" to the environments file, or to flagledger.toml (docs/operating.md).',
     ])  # fmt: skip
     assert (later.exit_code, later.stderr) == (1, "flagledger: Not now.\n")
 

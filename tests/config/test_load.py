@@ -352,9 +352,16 @@ def test_lists_reach_a_child_process() -> None:
         ),
         (
             {"catalog": "https://host/api/v1/?key=1"},
-            "--catalog: it must end with the path of the API, for example https://flagsmith.example.com/api/v1/.",
+            f"--catalog: it must be the address of the API without user, password or parameters, for example {API}.",
         ),
-        ({"catalog": "http://host:port/"}, "--catalog: its host or its port is malformed."),
+        (
+            {"catalog": "http://host:port/"},
+            "--catalog: its host or its port is malformed; percent-encode / @ ? # and % in a password.",
+        ),
+        (
+            {"catalog": "postgresql://flagledger:123/secret@127.0.0.1/flagsmith"},
+            "--catalog: an @ behind its host; percent-encode / @ ? # and % in a user's name, a password and parameters.",
+        ),
         ({"catalog": "https:///api/v1/"}, "--catalog: it names no host."),
         (
             {"policies": [{"identity": "drop"}]},
@@ -405,3 +412,14 @@ def test_a_file_is_the_catalog_where_nothing_else_is_named(flags: dict[str, Any]
     config = load_config(flags)
 
     assert (True, file, f"file:{file}") == (config.is_file_catalog, str(config.environments_file), config.catalog_url)
+
+
+@pytest.mark.parametrize("name", ["TOKENS", "POLICIES"])
+def test_variables_that_are_no_json(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that holds tables and cannot be read is named, and what it holds is not repeated."""
+    monkeypatch.setenv(f"FLAGLEDGER_{name}", '[{"token": "secret"')
+
+    assert (
+        f'The variable FLAGLEDGER_{name} is no JSON; it is a list of tables, for example [{{"environments": ["key"]}}].'
+        == fault()
+    )

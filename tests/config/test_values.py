@@ -16,6 +16,10 @@ from flagledger.config import mask_url
             "postgresql://db/flagsmith?user=a&password=**********&sslmode=require",
         ),
         ("postgresql:///flagsmith?host=/run&password=pass", "postgresql:///flagsmith?host=/run&password=**********"),
+        ("postgresql://flagledger:12/SECRET@db/flagsmith", "postgresql://flagledger:**********@db/flagsmith"),
+        ("postgresql://flagledger:p@SECRET/x@db/flagsmith", "postgresql://flagledger:**********@db/flagsmith"),
+        ("postgresql://flagledger:a?SECRET#x@db/flagsmith", "postgresql://flagledger:**********@db/flagsmith"),
+        ("postgresql://db/x?Password=SECRET&user=a", "postgresql://db/x?Password=**********&user=a"),
         ("https://flagsmith.example.com/api/v1/", "https://flagsmith.example.com/api/v1/"),
     ],
 )

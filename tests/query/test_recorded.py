@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from flagledger.catalog.base import Environment
 from flagledger.catalog.policy import PLAIN, Policy
+from flagledger.errors import FlagledgerError, Reason
 from flagledger.query.recorded import RecordedEnvironments
 from flagledger.store.base import StoreError
 from support.querying import TableCatalog
@@ -57,6 +59,21 @@ async def test_what_was_recorded_can_be_read() -> None:
         "hidden": replace(other, name="hidden", policy=DROP),
         "other": other,
     } == await catalog.environments()
+
+
+class Away(TableCatalog):
+    """A catalog that cannot be asked."""
+
+    async def environments(self) -> dict[str, Environment]:
+        """Refuse."""
+        raise FlagledgerError(Reason.CATALOG_UNREACHABLE, "away")
+
+
+async def test_what_was_recorded_can_be_read_without_the_catalog() -> None:
+    """While the catalog is away, what the store knows is there; where it knows nothing, the refusal stands."""
+    assert ["other"] == list(await RecordedEnvironments(Away(), Recorded("other"), policy_of).environments())
+    with pytest.raises(FlagledgerError, match="away"):
+        await RecordedEnvironments(Away(), Recorded(), policy_of).environments()
 
 
 async def test_store_is_asked_now_and_then() -> None:

@@ -122,5 +122,7 @@ def test_configuration_is_valid() -> None:
     [text] = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     config = Config(**tomllib.loads(text))
 
-    assert {"a-token-of-an-analyst"} == set(config.declared_tokens)
+    assert {"a-token-of-an-analyst": "read", "a-token-of-an-admin": "admin"} == {
+        text: token.role for text, token in config.declared_tokens.items()
+    }
     assert ("hash", "plain") == tuple(config.declared_policies.of(name).identity for name in (CLIENT_KEY, "another"))

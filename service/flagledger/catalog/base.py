@@ -10,6 +10,9 @@ from flagledger.catalog.policy import PLAIN, Policy
 
 SERVER_KEY_PREFIX = "ser."
 
+UNREACHABLE = "Keys cannot be looked up at the moment; try again later."
+"""What senders and readers are told of a source that cannot be asked; why is for logs."""
+
 _SHOWN = 4
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from flagledger.catalog.base import SERVER_KEY_PREFIX, Environment, Grant, Inventory, KeyFound, Token
+from flagledger.catalog.base import SERVER_KEY_PREFIX, UNREACHABLE, Environment, Grant, Inventory, KeyFound, Token
 from flagledger.catalog.digest import digest
 from flagledger.catalog.document import MAX_KEY_CHARACTERS
 from flagledger.catalog.flagsmith_client import (
@@ -121,6 +121,12 @@ class FlagsmithApi:
         await self._followed_once()
         if fresh:
             await self._look_again(key)
+        try:
+            return await self._granted(key)
+        except FlagledgerError as error:
+            raise FlagledgerError(Reason.CATALOG_UNREACHABLE, UNREACHABLE) from error
+
+    async def _granted(self, key: str) -> Grant | None:
         if key.startswith(SERVER_KEY_PREFIX):
             followed = self._followed.get(key)
             if followed is None or followed.environment is None:
@@ -136,9 +142,7 @@ class FlagsmithApi:
         """Return every environment by its name: those of documents, and those of client keys that were proven."""
         await self._followed_once()
         if not self.ready():
-            raise FlagledgerError(
-                Reason.CATALOG_UNREACHABLE, "The API of the Flagsmith has not answered yet. Try again later."
-            )
+            raise FlagledgerError(Reason.CATALOG_UNREACHABLE, UNREACHABLE)
         return dict(self._environments)
 
     async def token(self, token: str) -> Token | None:

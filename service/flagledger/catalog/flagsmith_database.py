@@ -18,7 +18,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
-from flagledger.catalog.base import SERVER_KEY_PREFIX, Environment, Grant, Inventory, KeyFound, Token
+from flagledger.catalog.base import SERVER_KEY_PREFIX, UNREACHABLE, Environment, Grant, Inventory, KeyFound, Token
 from flagledger.catalog.digest import digest
 from flagledger.catalog.document import MAX_KEY_CHARACTERS, CatalogError
 from flagledger.catalog.policy import Policy
@@ -53,6 +53,9 @@ _KEYS: Final = """\
 SELECT sdk_key, environment_key, is_active, extract(epoch FROM expires_at)::float8
 FROM flagledger_environment_keys ORDER BY environment_key, sdk_key
 """
+_KEYS_OF_DIGEST: Final = (
+    "SELECT 1 FROM flagledger_environment_keys WHERE sha256(convert_to(sdk_key, 'UTF8')) = %s LIMIT 1"
+)
 # It fails where the view is missing, is another one, or may not be read.
 _REACH: Final = """\
 SELECT sdk_key, environment_key, environment_name, project_name, is_active, expires_at, stop_serving_flags, features
@@ -81,7 +84,7 @@ class FlagsmithDatabase:
 
     Args:
         url: `postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE`, with the parameters of libpq.
-        tokens: What readers' tokens permit. Flagsmith knows none.
+        tokens: What readers' tokens permit. None of them counts as a key, nor does a client key as one of them: it is public.
         policy_of: The policy of an environment, by its name, which is its client key.
 
     Raises:
@@ -91,6 +94,8 @@ class FlagsmithDatabase:
     def __init__(self, url: str, *, tokens: Mapping[str, Token], policy_of: Callable[[str], Policy]) -> None:
         self._tokens = {digest(text): token for text, token in tokens.items()}
         self._policy_of = policy_of
+        # By digest of a token that was asked for: whether a key is the same text.
+        self._is_key: dict[bytes, bool] = {}
         self._reached = False
         self._running: set[asyncio.Task[Any]] = set()
         self._parameters = _parameters(url)
@@ -109,7 +114,7 @@ class FlagsmithDatabase:
 
     async def lookup(self, key: str, *, fresh: bool = False) -> Grant | None:  # noqa: ARG002 - nothing is remembered here
         """Return what *key* permits. See `Catalog`."""
-        if not _may_exist(key):
+        if not _may_exist(key) or digest(key) in self._tokens:
             return None
         row = await self._answer(self._pooled(lambda connection: _row_of(connection, key)), _KEY_SECONDS)
         if row is None:
@@ -128,8 +133,21 @@ class FlagsmithDatabase:
         return {environment.name: environment for environment in self._environments(rows)}
 
     async def token(self, token: str) -> Token | None:
-        """Return what *token* permits. Only digests are compared, so that timing tells nothing of a token."""
-        return self._tokens.get(digest(token)) if len(token) <= MAX_KEY_CHARACTERS else None
+        """
+        Return what *token* permits; nothing where it is a key as well, for those ship in browsers.
+
+        Only digests are compared, so that timing tells nothing of a token, and none is ever sent to the database.
+        """
+        if len(token) > MAX_KEY_CHARACTERS or (found := self._tokens.get(text := digest(token))) is None:
+            return None
+        if text not in self._is_key:
+            try:
+                rows = await self._answer(self._pooled(lambda connection: _keys_of(connection, text)), _KEY_SECONDS)
+            except FlagledgerError:
+                # Readers are not shut out while it is away. It is asked at their next question.
+                return found
+            self._is_key[text] = bool(rows)
+        return None if self._is_key[text] else found
 
     def ready(self) -> bool:
         """Return whether the view has been read once."""
@@ -159,11 +177,16 @@ class FlagsmithDatabase:
         environments = tuple(self._environments(found))
         return Inventory(
             environments=environments,
-            keys=tuple(
-                KeyFound(text=text, environment=environment, active=active, expires_at=expires_at)
-                for text, environment, active, expires_at in keys
+            keys=tuple(_found(keys)),
+            faults=(
+                *_faults_of_role(*beyond),
+                *_faults_of(environments),
+                *(
+                    f"The key {key.masked} is the same text as a token: it is taken for neither."
+                    for key in _found(keys)
+                    if digest(key.text) in self._tokens
+                ),
             ),
-            faults=(*_faults_of_role(*beyond), *_faults_of(environments)),
         )
 
     async def close(self) -> None:
@@ -186,9 +209,7 @@ class FlagsmithDatabase:
                 raise TimeoutError("no answer in time")
             answer = task.result()
         except (psycopg.Error, OSError) as error:
-            raise FlagledgerError(
-                Reason.CATALOG_UNREACHABLE, "Keys cannot be looked up at the moment; try again later."
-            ) from error
+            raise FlagledgerError(Reason.CATALOG_UNREACHABLE, UNREACHABLE) from error
         finally:
             task.cancel()
         self._reached = True
@@ -271,6 +292,10 @@ def _may_exist(key: str) -> bool:
     return True
 
 
+async def _keys_of(connection: Connection, text: bytes) -> Sequence[Row]:
+    return await (await connection.execute(_KEYS_OF_DIGEST, (text,))).fetchall()
+
+
 async def _row_of(connection: Connection, key: str) -> Row | None:
     try:
         return await (await connection.execute(_ONE_KEY, (key,))).fetchone()
@@ -313,7 +338,14 @@ def _faults_of_role(role: str, count: int, example: str | None) -> Iterator[str]
         )
 
 
-def _faults_of(environments: Iterable[Environment]) -> Iterator[str]:
+def _found(rows: Iterable[Row]) -> Iterator[KeyFound]:
+    for text, environment, active, expires_at in rows:
+        yield KeyFound(text=text, environment=environment, active=active, expires_at=expires_at)
+
+
+def _faults_of(environments: Sequence[Environment]) -> Iterator[str]:
+    if not environments:
+        yield "The view is there and has no environment in it. Is this the database, and the schema, of the Flagsmith?"
     for environment in environments:
         if not environment.features:
             yield f"The environment {environment.display_name} has no features, so nothing that is sent to it is recorded."

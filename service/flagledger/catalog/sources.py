@@ -99,7 +99,8 @@ def check_source(url: str) -> None:
         return
     if importlib.util.find_spec("psycopg") is None or importlib.util.find_spec("psycopg_pool") is None:
         raise CatalogError(
-            Path("catalog"), (": a Flagsmith's database needs one library more: pip install 'flagledger[postgres]'.",)
+            Path("catalog"),
+            (": a Flagsmith's database needs the extra `postgres`; in a checkout: pip install '.[server,postgres]'.",),
         )
 
 

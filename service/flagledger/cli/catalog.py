@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -142,11 +142,24 @@ def _found(config: Config) -> Found:
     except FlagledgerError as error:
         raise Fault(f"{visible(config.catalog_shown)}: {visible(error.message)}") from None
     is_api = config.catalog_url.startswith("http")
-    return Found(
-        inventory=inventory,
-        tokens=tokens,
-        note=_NOTHING_BEFOREHAND if is_api and not config.flagsmith_server_keys else "",
-    )
+    lost = tuple(_lost_names(config, inventory))
+    if is_api:
+        # There an environment may come later, with the first of its keys.
+        notes = (*((_NOTHING_BEFOREHAND,) if not config.flagsmith_server_keys else ()), *lost)
+        return Found(inventory=inventory, tokens=tokens, note="\n".join(notes))
+    return Found(inventory=replace(inventory, faults=(*inventory.faults, *lost)), tokens=tokens, note="")
+
+
+def _lost_names(config: Config, inventory: Inventory) -> Iterator[str]:
+    """Yield a sentence for each environment that `policies` and `tokens` name and that is not there: it would say nothing."""
+    called = {environment.display_name: environment.name for environment in inventory.environments}
+    names = {environment.name for environment in inventory.environments}
+    for setting, tables in (("policies", config.policies), ("tokens", config.tokens)):
+        for number, table in enumerate(tables):
+            for index, name in enumerate(table.get("environments", ())):
+                if name not in names:
+                    meant = f"; {called[name]} is called so: write that" if name in called else ""
+                    yield f"{setting}[{number}].environments[{index}]: there is no environment {name!r}{meant}."
 
 
 async def _inventory(config: Config) -> Inventory:
@@ -214,13 +227,16 @@ def view(found: Found, width: int, now: float) -> RenderableType:
     inventory = found.inventory
     parts: list[RenderableType] = []
     if inventory.environments:
-        environments = table(width, "environment!", "called", "features!", "kept of people", right=("features",))
+        environments = table(
+            width, "environment!", "called", "features!", "kept of people", "limits", right=("features",)
+        )
         for environment in inventory.environments:
             environments.add_row(
                 fixed(environment.name),
                 cell(environment.display_name),
                 fixed(_features(environment)),
                 cell(_kept(environment)),
+                cell(_limits(environment)),
             )
         parts += [environments, Text()]
     if inventory.keys:
@@ -249,6 +265,16 @@ def _kept(environment: Environment) -> str:
     if environment.stopped:
         return "nothing: its organisation is disabled"
     return in_words(environment.policy)
+
+
+def _limits(environment: Environment) -> str:
+    policy = environment.policy
+    limits = [f"{policy.rate:,} a second"] if policy.rate is not None else []
+    if policy.sample_every > 1:
+        limits.append(f"1 of {policy.sample_every:,} is kept")
+    if policy.origins is not None:
+        limits.append(f"pages of {', '.join(sorted(policy.origins)) or 'nobody'}")
+    return "; ".join(limits)
 
 
 def _kind(key: KeyFound) -> str:

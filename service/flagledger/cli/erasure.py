@@ -46,7 +46,7 @@ def delete_identity(*, server: Server, identifier: str, yes: bool) -> None:
 def _what_helps(error: ReadingError) -> str:
     if error.status != HTTPStatus.FORBIDDEN:
         return ""
-    return '\nAdd [[tokens]] with role = "admin" to the environments file (docs/operating.md).'
+    return '\nAdd [[tokens]] with role = "admin" to the environments file, or to flagledger.toml (docs/operating.md).'
 
 
 def _confirm(server: Server, identifier: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -10,13 +11,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from flagledger.config.model import Config
 from flagledger.tomlfile import TomlSyntaxError, nearest, parse_toml
 
 VARIABLE_PREFIX: Final = "FLAGLEDGER_"
 DEFAULT_FILE: Final = Path("flagledger.toml")
+
+# Settings that a variable holds as JSON.
+_TABLES: Final = ("tokens", "policies")
 
 # Kubernetes sets variables for each Service of a namespace. One named `flagledger` must not keep us from starting.
 _SERVICE_LINK: Final = re.compile(
@@ -85,7 +95,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, *, config_file: Path |
         raise ConfigError(f"{config_file} is not there, or not a file.")
     path = config_file if config_file is not None else DEFAULT_FILE
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    variables = EnvSettingsSource(_Declared)()
+    variables = _variables()
     written = _FileSource(_Declared, toml_file=path)()
 
     faults = [*_unknown_variables(), *_unknown_names(written, path)]
@@ -103,6 +113,28 @@ def load_settings(flags: Mapping[str, Any] | None = None, *, config_file: Path |
     if faults:
         raise ConfigError("\n".join(faults))
     return LoadedSettings(config=config, origins=origins)
+
+
+def _variables() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(_Declared)()
+    except SettingsError:
+        broken = [name for name in _TABLES if not _is_json(os.environ.get(VARIABLE_PREFIX + name.upper(), "[]"))]
+        raise ConfigError(
+            "\n".join(
+                f"The variable {VARIABLE_PREFIX}{name.upper()} is no JSON; it is a list of tables, for example "
+                '[{"environments": ["key"]}].'
+                for name in broken
+            )
+        ) from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _origin(pattern: str, name: str) -> str:

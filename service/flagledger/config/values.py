@@ -45,10 +45,10 @@ def mask_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
+    # Up to the last @, wherever it stands: a password that is not percent-encoded may hold whatever else ends a user's part.
+    user, at, host = rest.rpartition("@")
     masked = f"{user.partition(':')[0]}:{MASK}@" if ":" in user else user + at
-    return f"{scheme}://{masked}{host}{slash}" + re.sub(r"(?<=password=)[^&]*", MASK, path)
+    return f"{scheme}://{masked}" + re.sub(r"(?<=password=)[^&]*", MASK, host, flags=re.IGNORECASE)
 
 
 def address(text: str) -> str:
@@ -82,15 +82,22 @@ def catalog_url(text: str) -> str:
                 "a file is named without slashes before it: file:environments.toml, file:/etc/environments.toml"
             )
         return text
+    if re.search(r"[/?#].*@", rest.removeprefix("//")):
+        raise ValueError(
+            "an @ behind its host; percent-encode / @ ? # and % in a user's name, a password and parameters"
+        )
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ValueError("its host or its port is malformed") from None
+        raise ValueError("its host or its port is malformed; percent-encode / @ ? # and % in a password") from None
     if not host and scheme.startswith("http"):
         raise ValueError("it names no host")
     if scheme.startswith("http") and (parts.query or parts.fragment or parts.username):
-        raise ValueError("it must end with the path of the API, for example https://flagsmith.example.com/api/v1/")
+        raise ValueError(
+            "it must be the address of the API without user, password or parameters, for example "
+            "https://flagsmith.example.com/api/v1/"
+        )
     return text
 
 

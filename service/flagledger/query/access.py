@@ -58,9 +58,7 @@ class Access:
         """
         token = await self.authenticate(context)
         if token.role != _ADMIN:
-            raise FlagledgerError(
-                Reason.TOKEN_LACKS, "Erasing needs a token of the role `admin`, from the environments file."
-            )
+            raise FlagledgerError(Reason.TOKEN_LACKS, "Erasing needs a token of the role `admin`.")
         return token
 
     async def environments(self, token: Token) -> list[Environment]:

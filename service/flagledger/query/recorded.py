@@ -9,6 +9,7 @@ from typing import Final
 
 from flagledger.catalog.base import Catalog, Environment, Grant, Token
 from flagledger.catalog.policy import Policy
+from flagledger.errors import FlagledgerError
 from flagledger.store.base import Store, StoreError
 
 _REFRESH_SECONDS: Final = 10.0
@@ -49,9 +50,21 @@ class RecordedEnvironments:
         return await self._catalog.lookup(key, fresh=fresh)
 
     async def environments(self) -> dict[str, Environment]:
-        """Return those of both, by name; one that the catalog lacks takes features of any name."""
-        environments = await self._catalog.environments()
-        lacking = [name for name in await self._names() if name not in environments]
+        """
+        Return those of both, by name; one that the catalog lacks takes features of any name.
+
+        Raises:
+            FlagledgerError: CATALOG_UNREACHABLE, where the catalog cannot be asked and nothing is recorded.
+        """
+        names = await self._names()
+        try:
+            environments = await self._catalog.environments()
+        except FlagledgerError:
+            # What was recorded can be read without the catalog, since somebody knows the names.
+            if not names:
+                raise
+            environments = {}
+        lacking = [name for name in names if name not in environments]
         if not lacking:
             return environments
         found = {name: Environment(name=name, features=None, policy=self._policy_of(name)) for name in lacking}
