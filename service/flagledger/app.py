@@ -50,6 +50,7 @@ _OPEN_POLL_SECONDS: Final = 0.01
 # Less than what the supervisor gives a child to be ready.
 _OPEN_SECONDS: Final = 20.0
 _QUESTION_SECONDS: Final = 1.0
+_SAY_AGAIN_SECONDS: Final = 60.0
 # What a process leaves to the others between two commits, where there are others.
 _BREATH_SECONDS: Final = 0.0003
 
@@ -253,7 +254,14 @@ def _catalog(
                     "the environments file is broken; the last good one stays in force", error=str(error)
                 )
 
+    said: list[tuple[str, float]] = []
+
     def failed(error: BaseException) -> None:
+        # Each failure once, and again once a minute for as long as it lasts.
+        text = f"{error} {error.__cause__}"
+        if said and said[0][0] == text and time.monotonic() < said[0][1] + _SAY_AGAIN_SECONDS:
+            return
+        said[:] = [(text, time.monotonic())]
         if settings.name() == "front-0":
             get_logger().error(
                 "the catalog cannot be asked; what is known stays in force",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -148,3 +149,19 @@ async def test_answers_keep_their_own_vary() -> None:
     site.app = CrossOrigin(PlainTextResponse("answered", headers={"Vary": "Accept-Encoding"}), site._known)
 
     assert "Accept-Encoding, Origin" == (await site.ask("GET", origin=SHOP))[1]["vary"]
+
+
+async def test_a_catalog_that_hangs() -> None:
+    """Where the environments do not come, a page is answered by what was known before, and soon."""
+    site = Site({SHOP})
+    await site.preflight(SHOP)
+
+    async def never() -> Mapping[str, Environment]:
+        await asyncio.Event().wait()
+        return {}
+
+    site.app._environments = never
+    async with asyncio.timeout(10):
+        answers = [allowed((await site.preflight(origin))[1]) for origin in (SHOP, EVIL)]
+
+    assert [SHOP, None] == answers

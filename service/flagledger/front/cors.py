@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from flagledger.errors import FlagledgerError
 
 Environments = Callable[[], Awaitable[Mapping[str, Environment]]]
 
+# A catalog that hangs holds up no page for longer.
+_PATIENCE_SECONDS: Final = 1.0
 _PREFLIGHT_SECONDS: Final = 86_400
 # Headers are mirrored: whatever an SDK sends of itself, its browser may ask for.
 _COMMON: Final[dict[str, Any]] = {
@@ -50,8 +53,9 @@ class CrossOrigin:
 
     async def _refresh(self) -> None:
         try:
-            environments = await self._environments()
-        except FlagledgerError:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                environments = await self._environments()
+        except (FlagledgerError, TimeoutError):
             # What was known last stays in force: a catalog that is away stops no page that may send.
             return
         if environments is self._seen:
