@@ -25,7 +25,7 @@ from google.rpc import code_pb2, status_pb2
 from flagledger.catalog.base import Token
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.catalog.document import CatalogError
-from flagledger.catalog.sources import open_catalog
+from flagledger.catalog.sources import declared_environments, open_catalog
 from flagledger.config import Config, parse_address
 from flagledger.errors import FlagledgerError, to_status
 from flagledger.journal.base import JournalError
@@ -135,7 +135,9 @@ async def _run_front(config: Config, settings: ProcessSettings) -> None:
         readiness=readiness,
         exposition=metrics.exposition,
         token=catalog.token,
-        environments=catalog.environments,
+        environments=catalog.environments
+        if config.is_file_catalog
+        else declared_environments(config.declared_policies),
         metrics=counted,
         older_sdks=OlderSdks(
             servicer=evaluations,

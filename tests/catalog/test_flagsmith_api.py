@@ -311,7 +311,7 @@ async def test_a_removed_server_key_ends_within_the_interval(one: StubEnvironmen
 async def test_a_client_key_outlives_the_key_that_spoke_for_it(
     stub: FlagsmithStub, one: StubEnvironment, make: Make
 ) -> None:
-    """Without its server key the client key is proven by itself, with the features that were last known."""
+    """Without its server key the client key is proven by itself; what was known of its features filters nothing any more."""
     failures: list[BaseException] = []
     catalog = make(SERVER, on_failure=failures.append)
     await catalog.environments()
@@ -323,10 +323,21 @@ async def test_a_client_key_outlives_the_key_that_spoke_for_it(
     await until(is_gone)
     environment = await found(catalog, CLIENT)
 
-    assert (FEATURES, "Shop / Production") == (environment.features, environment.display_name)
+    assert (None, "Shop / Production") == (environment.features, environment.display_name)
     assert CLIENT in await catalog.environments()
     assert stub.keys[CLIENT] > 0
     assert "The Flagsmith refuses the server key ser.firs…" in str(failures[0])
+
+
+async def test_a_gateway_that_refuses_says_nothing_of_a_key(stub: FlagsmithStub, make: Make) -> None:
+    """What stands before the Flagsmith and refuses everything, in JSON too, makes no known key unknown."""
+    catalog = make(SERVER)
+    await catalog.environments()
+    stub.broken = "json 403"
+    await asyncio.sleep(3 * REFRESH_SECONDS)
+
+    assert (await found(catalog, CLIENT)).features == FEATURES
+    assert await holds(catalog, SERVER)
 
 
 async def test_a_removed_environment_is_gone(stub: FlagsmithStub, make: Make) -> None:

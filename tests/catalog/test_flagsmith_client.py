@@ -132,6 +132,7 @@ async def test_what_passes_is_no_answer(
         (202, "answered with 202 and JSON"),
         ("html", "answered with 200 and HTML"),
         ("html 403", "answered with 403 and HTML"),
+        ("json 403", "answered with 403 and JSON that is not its own"),
         ("redirect", "answered with a redirect (302), which is not followed"),
     ],
 )

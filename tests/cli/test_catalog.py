@@ -62,15 +62,15 @@ def test_names_that_no_environment_has(stub: FlagsmithStub, tmp_path: Path) -> N
     """A policy or a token for an environment that is not there is told, with the name that was meant."""
     file = tmp_path / "flagledger.toml"
     file.write_text(
-        f'catalog = "{stub.url}"\n[[policies]]\nenvironments = ["{CLIENT}", "Shop / Production"]\nidentity = "hash"\n'
-        '[[tokens]]\ntoken = "token-of-somebody"\nrole = "read"\nenvironments = ["nowhere"]\n'
+        f'catalog = "{stub.url}"\n[[policies]]\nenvironments = ["{CLIENT}", "absent"]\nidentity = "hash"\n'
+        '[[tokens]]\ntoken = "token-of-somebody"\nrole = "read"\nenvironments = ["Shop / Production"]\n'
     )
     result = run("--config", str(file), server_keys=(SERVER,))
     said = " ".join(result.output.split())
 
     assert 0 == result.exit_code
-    assert f"policies[0].environments[1]: there is no environment 'Shop / Production'; {CLIENT} is called so" in said
-    assert "tokens[0].environments[0]: there is no environment 'nowhere'." in said
+    assert "policies[0].environments[1]: there is no environment 'absent'." in said
+    assert f"tokens[0].environments[0]: there is no environment 'Shop / Production'; {CLIENT} is called so" in said
     assert "policies[0].environments[0]" not in said
 
 

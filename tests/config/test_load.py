@@ -364,6 +364,14 @@ def test_lists_reach_a_child_process() -> None:
         ),
         ({"catalog": "https:///api/v1/"}, "--catalog: it names no host."),
         (
+            {"catalog": "postgresql:flagledger:secret@127.0.0.1/flagsmith"},
+            "--catalog: behind postgresql: come two slashes, for example postgresql://host/….",
+        ),
+        (
+            {"catalog": "postgresql://db/flagsmith?pass%77ord=secret"},
+            "--catalog: names of parameters are written without %.",
+        ),
+        (
             {"policies": [{"identity": "drop"}]},
             "`policies` are for environments of a Flagsmith; those of a file have theirs in that file.",
         ),
@@ -390,6 +398,11 @@ def test_what_does_not_fit_is_refused(flags: dict[str, Any], expected: str) -> N
     ("flags", "field"),
     [
         ({"catalog": API, "policies": [{"identity": "hidden"}]}, "policies[0].identity"),
+        (
+            {"catalog": API, "policies": [{"environments": ["a-key", "Shop / Production"]}]},
+            "policies[0].environments[1]",
+        ),
+        ({"catalog": API, "policies": [{"environments": ["ser.key"]}]}, "policies[0].environments[0]"),
         ({"tokens": [{"token": "t", "role": "writer"}]}, "tokens[0].role"),
     ],
 )

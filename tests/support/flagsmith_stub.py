@@ -105,8 +105,9 @@ class FlagsmithStub:
     Attributes:
         environments: What there is.
         delay: Seconds that each answer takes.
-        broken: What is answered in place of everything else: a status (with JSON), "html" (200), "html 403", "redirect",
-            "empty document", "takes anything" (an empty list), "not json", "broken off" (half a body), or None for the truth.
+        broken: What is answered in place of everything else: a status (with JSON), "html" (200), "html 403", "json 403",
+            "redirect", "empty document", "takes anything" (an empty list), "not json", "broken off" (half a body), or None
+            for the truth.
         broken_paths: Below `/api/v1/`, what `broken` is confined to; empty for everything.
         broken_keys: Keys that `broken` is confined to; empty for all.
         asked: Requests by method and path: `GET /api/v1/flags/`.
@@ -212,6 +213,8 @@ class FlagsmithStub:
                 return 200, html, _HTML
             case "html 403":
                 return 403, html, _HTML
+            case "json 403":
+                return _json({"message": "Forbidden"}, 403)
             case "redirect":
                 return 302, {**html, "Location": f"http://127.0.0.1:{self.port}/elsewhere{path}"}, b""
             case "empty document":

@@ -37,7 +37,10 @@ _EARLY: Final = 0.75
 # Until each configured key has been answered once, it is asked for again after no more than this.
 _SOON_SECONDS: Final = 5.0
 
+_FIRST_SECONDS: Final = 2.0  # that a caller waits for that
 _MIN_FRESH_SECONDS: Final = 5.0
+# Between two requests of one round: a process asks for 25 documents a second at most.
+_PACE_SECONDS: Final = 0.04
 _MAX_AT_ONCE: Final = 16
 
 # Server keys that senders presented, of which the least used is forgotten first; it is learnt anew when it comes again.
@@ -201,7 +204,11 @@ class FlagsmithApi:
     async def _followed_once(self) -> None:
         """Wait until each configured key has been asked about once: before that a key may seem to be in no document."""
         self.poll()
-        await self._asked.wait()
+        try:
+            async with asyncio.timeout(_FIRST_SECONDS):
+                await self._asked.wait()
+        except TimeoutError:
+            raise FlagledgerError(Reason.CATALOG_UNREACHABLE, UNREACHABLE) from None
 
     async def _follow(self) -> None:
         pause = self._refresh_seconds * _EARLY
@@ -217,11 +224,12 @@ class FlagsmithApi:
         """Ask about every server key, and report the first failure."""
         places = asyncio.Semaphore(_MAX_AT_ONCE)
 
-        async def poll(followed: _Followed) -> FlagledgerError | None:
+        async def poll(number: int, followed: _Followed) -> FlagledgerError | None:
+            await asyncio.sleep(number * _PACE_SECONDS)
             async with places:
                 return await self._poll(followed)
 
-        polls = [poll(followed) for followed in self._followed.values()]
+        polls = [poll(number, followed) for number, followed in enumerate(self._followed.values())]
         results = await asyncio.gather(*polls, return_exceptions=True)
         error = next((result for result in results if isinstance(result, Exception)), None)
         if error is not None and self._on_failure is not None:
@@ -301,13 +309,13 @@ class FlagsmithApi:
         return None
 
     async def _prove(self, key: str) -> Grant | None:
-        """Ask with a client key that no document names. What an earlier document said of its features stays in force."""
+        """Ask with a client key that no document names. What an earlier one said of its features is no filter any more."""
         refusal = await self._client.prove(key)
         if refusal is Refusal.UNKNOWN:
             self._forget(key)
             return None
         known = self._environments.get(key) or Environment(name=key, features=None, policy=self._policy_of(key))
-        environment = replace(known, stopped=refusal is Refusal.STOPPED)
+        environment = replace(known, features=None, stopped=refusal is Refusal.STOPPED)
         self._keep(environment)
         return Grant(environment=environment, is_server=False)
 

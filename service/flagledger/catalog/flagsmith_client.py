@@ -158,7 +158,12 @@ async def _refusal(response: aiohttp.ClientResponse) -> Refusal | None:
     is_json = response.content_type.endswith("json")
     if status in _REFUSED and is_json:
         said = await _body(response, _MAX_REFUSAL_BYTES)
-        return Refusal.STOPPED if _STOPPED in said else Refusal.UNKNOWN
+        if _STOPPED in said:
+            return Refusal.STOPPED
+        if _is_refusal(said):
+            return Refusal.UNKNOWN
+        # A gateway or a firewall before it says so, and nothing of the key.
+        raise _not_flagsmith(f"answered with {status} and JSON that is not its own")
     if status == HTTPStatus.OK and is_json:
         return None
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -169,6 +174,15 @@ async def _refusal(response: aiohttp.ClientResponse) -> Refusal | None:
         )
     kind = "HTML" if response.content_type == "text/html" else "JSON" if is_json else "neither JSON nor HTML"
     raise _not_flagsmith(f"answered with {status} and {kind}, which no Flagsmith does: look at the address")
+
+
+def _is_refusal(said: bytes) -> bool:
+    """Return whether *said* is how a Flagsmith, or its edge proxy, refuses a key."""
+    try:
+        body = orjson.loads(said)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(body, dict) and (isinstance(body.get("detail"), str) or body.get("status") == "unauthorized")
 
 
 async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -258,6 +258,16 @@ class FlagsmithDatabase:
         )
 
 
+def check_url(url: str) -> None:
+    """
+    Refuse *url* where it is none of a database.
+
+    Raises:
+        CatalogError: It is not; nothing of it is quoted.
+    """
+    _parameters(url)
+
+
 def _parameters(url: str) -> dict[str, Any]:
     """Return what connections are made with. Raises CatalogError, which quotes nothing of *url*: it holds a password."""
     try:

@@ -17,6 +17,8 @@ from typing import Any, Final, Literal
 from flagledger.tomlfile import nearest
 
 MAX_SAMPLE_EVERY: Final = 1_000
+
+_CLIENT_KEY: Final = re.compile(r"(?!ser\.)[!-~]+")
 MAX_RATE: Final = 1_000_000_000
 POLICY_FIELDS: Final = ("identity", "traits", "metadata", "rate", "origins", "sample_rate")
 
@@ -130,6 +132,11 @@ def read_policies(tables: Sequence[Mapping[str, Any]]) -> Policies:
             others.append(policy)
             continue
         names = _texts(f"{path}.environments", table, fault, "names; leave it out for all environments")
+        for number, name in enumerate(table["environments"] if names is not None else ()):
+            if isinstance(name, str) and not _CLIENT_KEY.fullmatch(name):
+                # It is not repeated: a server key is a secret.
+                sentence = "is no client key; a server key is none, nor is what people call an environment"
+                fault(f"{path}.environments[{number}]", sentence)
         if table["environments"] == []:
             fault(f"{path}.environments", "must name an environment; leave it out for all of them")
         named = {**dict.fromkeys(names or (), policy), **named}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from flagledger.catalog import policy
-from flagledger.catalog.base import Source, Token
+from flagledger.catalog.base import Environment, Source, Token
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.catalog.document import CatalogError
 from flagledger.catalog.file import FileCatalog, OnReload
@@ -88,12 +88,27 @@ def open_catalog(
     return OpenedCatalog(catalog=catalog, source=source)
 
 
+def declared_environments(policies: policy.Policies) -> Callable[[], Awaitable[Mapping[str, Environment]]]:
+    """
+    Return what stands in for the environments of a Flagsmith where only their policies matter, which are all declared here.
+
+    An environment may be met first when a page of it sends, and a page first asks whether it may.
+    """
+    named = {name: Environment(name=name, features=None, policy=one) for name, one in policies.named.items()}
+    declared = {**named, "": Environment(name="", features=None, policy=policies.others)}
+
+    async def environments() -> Mapping[str, Environment]:
+        return declared
+
+    return environments
+
+
 def check_source(url: str) -> None:
     """
     Refuse a remote source that cannot be asked from here, whatever it would answer.
 
     Raises:
-        CatalogError: Its library is not installed.
+        CatalogError: Its library is not installed, or *url* is not what that library takes.
     """
     if not url.startswith("postgres"):
         return
@@ -102,6 +117,9 @@ def check_source(url: str) -> None:
             Path("catalog"),
             (": a Flagsmith's database needs the extra `postgres`; in a checkout: pip install '.[server,postgres]'.",),
         )
+    from flagledger.catalog.flagsmith_database import check_url  # noqa: PLC0415 - its library is there
+
+    check_url(url)
 
 
 def open_source(

@@ -112,7 +112,7 @@ def catalog_view() -> None:
     from flagledger.catalog.sources import check_source  # noqa: PLC0415 - the same
 
     try:
-        check_source("postgresql:")
+        check_source("postgresql://")
     except CatalogError as error:
         raise SetUpFault(error) from None
     from flagledger.catalog.flagsmith_database import view_sql  # noqa: PLC0415 - the same

@@ -161,7 +161,7 @@ def _check(event: Any, protocol: Protocol, limits: Limits, now: float) -> None:
     if not isinstance(event, dict):
         raise _EventError("", "has to be an object")
     try:
-        orjson.dumps(event)
+        size = len(orjson.dumps(event))
     except TypeError:
         raise _EventError("", "is nested too deeply, or holds half of a surrogate pair, which is no text") from None
     protocol.check_kind(event)
@@ -175,9 +175,7 @@ def _check(event: Any, protocol: Protocol, limits: Limits, now: float) -> None:
     traits = event.get("traits")
     if traits is not None and not isinstance(traits, dict):
         raise _EventError("traits", "has to be an object")
-    _check_size(event, "value", limits.value_bytes)
-    _check_size(event, "traits", limits.traits_bytes)
-    _check_size(event, "metadata", limits.metadata_bytes)
+    _check_sizes(event, size, limits)
     for key, value in (traits or {}).items():
         if len(key) > limits.trait_key_characters:
             raise _EventError("traits", f"has a key of more than {limits.trait_key_characters} characters")
@@ -198,10 +196,12 @@ def _is_number(value: Any) -> bool:
     return type(value) is int
 
 
-def _check_size(event: Mapping[str, Any], field: str, most: int) -> None:
-    part = event.get(field)
-    if part is not None and len(orjson.dumps(part)) > most:
-        raise _EventError(field, f"takes more than {most} bytes as JSON")
+def _check_sizes(event: Mapping[str, Any], size: int, limits: Limits) -> None:
+    """Check the parts of an event of *size* bytes, which none of them is larger than."""
+    bounds = (("value", limits.value_bytes), ("traits", limits.traits_bytes), ("metadata", limits.metadata_bytes))
+    for field, most in bounds:
+        if size > most and (part := event.get(field)) is not None and len(orjson.dumps(part)) > most:
+            raise _EventError(field, f"takes more than {most} bytes as JSON")
 
 
 def _evaluation(event: Mapping[str, Any], protocol: Protocol, rules: Limits, now: float) -> Evaluation:

@@ -82,6 +82,10 @@ def catalog_url(text: str) -> str:
                 "a file is named without slashes before it: file:environments.toml, file:/etc/environments.toml"
             )
         return text
+    if not rest.startswith("//"):
+        raise ValueError(f"behind {scheme}: come two slashes, for example {scheme}://host/…")
+    if re.search(r"[?&][^=&]*%", rest):
+        raise ValueError("names of parameters are written without %")
     if re.search(r"[/?#].*@", rest.removeprefix("//")):
         raise ValueError(
             "an @ behind its host; percent-encode / @ ? # and % in a user's name, a password and parameters"
