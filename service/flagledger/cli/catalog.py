@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from flagledger.cli.faults import Fault, SetUpFault
-from flagledger.cli.options import Command
 from flagledger.cli.reading import visible
+from flagledger.cli.settings import setting_options, settings
 from flagledger.cli.watch import print_json
-from flagledger.config import Config, ConfigError, load_config
+from flagledger.config import Config
 
 if TYPE_CHECKING:
     # Neither rich nor a catalog is for those who only read.
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
     from flagledger.catalog.base import Environment, Inventory, KeyFound
 
-_SETTINGS: Final = (
-    ("--catalog", "URL", click.STRING),
-    ("--environments", "FILE", click.Path(path_type=Path)),
-    ("--data", "DIR", click.Path(path_type=Path)),
-)
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _NOTHING_BEFOREHAND: Final = (
     "Without flagsmith_server_keys the features of no environment are known: each key is looked up when it comes, and until a "
@@ -53,22 +48,8 @@ class Found:
     note: str = ""
 
 
-def _setting_options(command: Command) -> Command:
-    for flag, metavar, kind in reversed(_SETTINGS):
-        description = Config.model_fields[flag.removeprefix("--")].description
-        command = click.option(flag, metavar=metavar, type=kind, help=description)(command)
-    return command
-
-
 @click.command(short_help="Ask the catalog what it has, and what is wrong.")
-@_setting_options
-@click.option(
-    "--config",
-    "config_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Configuration file (TOML). Without it: ./flagledger.toml where there is one.",
-)
+@setting_options("--catalog", "--environments", "--data")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def check(*, config_file: Path | None, as_json: bool, **flags: Any) -> None:
     """
@@ -77,10 +58,7 @@ def check(*, config_file: Path | None, as_json: bool, **flags: Any) -> None:
     It is asked now, as a service with the same settings would ask it: environments, their features and what is kept of
     people, keys (masked) and whether they count. Exit code 1 where it cannot be asked or something is wrong.
     """
-    try:
-        config = load_config(flags, config_file=config_file)
-    except ConfigError as error:
-        raise SetUpFault(error) from None
+    config = settings(config_file, flags).config
     if config.is_default_catalog and not config.environments_file.exists():
         click.echo(
             f"{config.environments_file} is not there yet: `flagledger serve` makes one, with a demo environment.",

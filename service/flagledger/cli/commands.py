@@ -6,7 +6,7 @@ import json
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -14,40 +14,8 @@ from flagledger.cli import catalog, questions
 from flagledger.cli.erasure import delete_identity
 from flagledger.cli.export import export
 from flagledger.cli.faults import SetUpFault
-from flagledger.cli.options import Command
-from flagledger.config import Config, ConfigError, LoadedSettings, load_settings
-
-_SETTING_FLAGS: Final = (
-    ("--data", "DIR", click.Path(path_type=Path)),
-    ("--environments", "FILE", click.Path(path_type=Path)),
-    ("--catalog", "URL", click.STRING),
-    ("--http", "HOST:PORT", click.STRING),
-    ("--grpc", "HOST:PORT", click.STRING),
-    ("--fronts", "N", click.STRING),
-    ("--store", "URL", click.STRING),
-    ("--read-token", "TOKEN", click.STRING),
-)
-
-
-def _setting_options(command: Command) -> Command:
-    """Give *command* the options that set something, and --config."""
-    for flag, metavar, kind in reversed(_SETTING_FLAGS):
-        field = Config.model_fields[flag.removeprefix("--").replace("-", "_")]
-        command = click.option(flag, metavar=metavar, type=kind, help=field.description)(command)
-    return click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Configuration file (TOML). Without it: ./flagledger.toml where there is one.",
-    )(command)
-
-
-def _settings(config_file: Path | None, flags: dict[str, Any]) -> LoadedSettings:
-    try:
-        return load_settings(flags, config_file=config_file)
-    except ConfigError as error:
-        raise SetUpFault(error) from None
+from flagledger.cli.settings import setting_options, settings
+from flagledger.config import Config
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,7 +25,7 @@ def root() -> None:
 
 
 @root.command()
-@_setting_options
+@setting_options()
 def serve(config_file: Path | None, **flags: Any) -> None:
     """
     Run the service until SIGTERM or Ctrl-C.
@@ -65,7 +33,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
     Flags go before FLAGLEDGER_* variables, those before flagledger.toml. Without any it listens on localhost, and makes
     a data directory with a demo environment and a read token.
     """
-    config = _settings(config_file, flags).config
+    config = settings(config_file, flags).config
     from flagledger.serve import serve as run  # noqa: PLC0415 - grpc and the store are for this command alone
 
     sys.exit(run(config))
@@ -77,10 +45,10 @@ def config() -> None:
 
 
 @config.command(short_help="Print every setting, and where it was set.")
-@_setting_options
+@setting_options()
 def show(config_file: Path | None, **flags: Any) -> None:
     """Print every setting as TOML, with what it means and where it was set. Secrets are masked."""
-    loaded = _settings(config_file, flags)
+    loaded = settings(config_file, flags)
     for number, (name, field) in enumerate(Config.model_fields.items()):
         value = loaded.config.shown(name)
         if number:
@@ -108,10 +76,10 @@ def _toml(value: Any) -> str:
 
 
 @config.command()
-@_setting_options
+@setting_options()
 def check(config_file: Path | None, **flags: Any) -> None:
     """Check the configuration and the environments file. Exit code 2 where something is wrong."""
-    loaded = _settings(config_file, flags).config
+    loaded = settings(config_file, flags).config
     from flagledger.catalog.document import CatalogError  # noqa: PLC0415 - not for those who only read
     from flagledger.catalog.file import read_document  # noqa: PLC0415 - the same
 
