@@ -41,29 +41,36 @@ HERE = Path(__file__).parent
 PROTO = HERE.parents[1] / "proto"
 
 
-def _load() -> dict[str, Any]:
+def descriptors(*arguments: str) -> descriptor_pb2.FileDescriptorSet:
+    """Return the test proto compiled; *arguments* are further ones of protoc."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "kitchen.binpb"
         well_known = Path(grpc_tools.__file__).parent / "_proto"
-        arguments = [
+        command = [
             "protoc",
             f"-I{HERE}",
             f"-I{PROTO}",
             f"-I{well_known}",
             f"--descriptor_set_out={out}",
+            *arguments,
             "kitchen.proto",
         ]
-        assert protoc.main(arguments) == 0
-        files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+        assert protoc.main(command) == 0
+        return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+
+
+def _load() -> dict[str, Any]:
     pool = descriptor_pool.Default()
-    pool.AddSerializedFile(files.file[0].SerializeToString())
+    pool.AddSerializedFile(descriptors().file[0].SerializeToString())
     return message_factory.GetMessageClassesForFiles(["kitchen.proto"], pool)
 
 
 MESSAGES = _load()
 Attachment = MESSAGES["kitchen.v1.Attachment"]
 Everything = MESSAGES["kitchen.v1.Everything"]
+GetRequest = MESSAGES["kitchen.v1.GetRequest"]
 HttpBody = httpbody_pb2.HttpBody
+Labelled = MESSAGES["kitchen.v1.Labelled"]
 Nested = MESSAGES["kitchen.v1.Nested"]
 Order = MESSAGES["kitchen.v1.Order"]
 Packed = MESSAGES["kitchen.v1.Packed"]

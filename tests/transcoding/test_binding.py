@@ -1,24 +1,22 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flagledger.transcoding import BindingError, Route, Transcoder
-from transcoding.kitchen import KitchenServicer, service
+from transcoding.kitchen import KitchenServicer, call, service
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ClientStreaming", ["kitchen.v1.ClientStreaming.Call", "takes a stream"]),
-        ("BidirectionalStreaming", ["kitchen.v1.BidirectionalStreaming.Call", "takes a stream"]),
-        ("RawRequest", ["kitchen.v1.RawRequest.Call", "google.api.HttpBody"]),
-        ("RawRequestField", ["kitchen.v1.RawRequestField.Call", "google.api.HttpBody"]),
-        ("Streams", ["kitchen.v1.Streams/Watch", "async generator function", "context.write"]),
+        ("StreamWithoutBody", ["kitchen.v1.StreamWithoutBody.Call", "needs a body", "POST /v1/upload"]),
+        ("StreamOfGet", ["kitchen.v1.StreamOfGet.Call", "needs a body", "GET /v1/upload"]),
         ("TrailingSlash", ["kitchen.v1.TrailingSlash.Call", "trailing slash", "column 11"]),
         ("UnknownVariable", ["kitchen.v1.UnknownVariable.Call", "nope"]),
         ("RepeatedVariable", ["kitchen.v1.RepeatedVariable.Call", "sizes", "scalar"]),
         ("MessageVariable", ["kitchen.v1.MessageVariable.Call", "nested", "scalar"]),
         ("DeepBody", ["kitchen.v1.DeepBody.Call", "nested.inner", "top-level"]),
-        ("OverlappingBody", ["kitchen.v1.OverlappingBody.Call", "nested.name"]),
         ("Duplicate", ["kitchen.v1.Duplicate/Other", "same paths", "/v1/same/{count}"]),
     ],
 )
@@ -28,7 +26,7 @@ def test_refuses_to_start(name: str, words: list[str]) -> None:
     class Anything:
         async def Call(self, request: object, context: object) -> None: ...
 
-        Other = Watch = Call
+        Other = Call
 
     with pytest.raises(BindingError) as caught:
         Transcoder([(service(name), Anything())])
@@ -56,6 +54,20 @@ def test_routes() -> None:
         Route("MERGE", "/v1/tables/{table}:merge", "/kitchen.v1.Kitchen/Place"),
         Route("POST", "/v1/sizes", "/kitchen.v1.Kitchen/Measure"),
     ) == routes
+
+
+async def test_a_path_that_names_what_the_body_holds() -> None:
+    """A variable inside the field that is the body is set last: the path says which resource it is, whatever the body says."""
+
+    class Updater:
+        async def Call(self, request: Any, context: object) -> Any:
+            return request
+
+    app = Transcoder([(service("Update"), Updater())])
+    body = b'{"name": "another", "size": 3}'
+    answer = await call(app, "PATCH", "/v1/shelves/7", body)
+
+    assert (200, {"nested": {"name": "shelves/7", "size": 3}}) == (answer.status, answer.json)
 
 
 def test_knows_its_paths() -> None:

@@ -156,6 +156,8 @@ INTEGERS = [
     ("int32_field", "\u0661", None),
     ("int32_field", "0x5", None),
     ("int32_field", "1e999999999", None),
+    ("int64_field", "1e9999999999999999999", None),
+    ("int64_field", "1e-9999999999999999999", None),
     ("int32_field", "9" * 5000, None),
     ("int32_field", [], None),
     ("int32_field", {}, None),

@@ -232,7 +232,7 @@ async def test_metadata_too_late() -> None:
         yield everything(1)
         try:
             await context.send_initial_metadata([("x-last-position", "7")])
-        except grpc.aio.InternalError as error:
+        except grpc.aio.UsageError as error:
             refused.append(error)
 
     await Reader(app=mount(StreamsServicer(act))).read()
@@ -525,3 +525,206 @@ async def test_refusals_come_first() -> None:
     misfit = await Reader(app=app, method="POST", body=b"[]", headers={"Authorization": "me"}).read()
 
     assert (401, 400, None) == (unknown.status, misfit.status, servicer.context)
+
+
+class Writes(StreamsServicer):
+    """Writes what the test says instead of yielding it."""
+
+    def __init__(self, act: Act) -> None:
+        super().__init__(act)
+        self.raised: list[BaseException] = []
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        """Write what the test says."""
+        self.context = context
+        try:
+            async for message in self.act(request, context):
+                await context.write(message)
+                self.yielded += 1
+        except BaseException as error:
+            self.raised.append(error)
+            raise
+        finally:
+            # What a servicer does when it cleans up is not cut short.
+            await asyncio.sleep(0.001)
+            self.closed = True
+
+    Export = Watch
+
+
+async def test_writing() -> None:
+    """A coroutine that writes its messages is served as a generator that yields them."""
+
+    async def act(request: Any, context: Any) -> AsyncIterator[Any]:
+        await context.send_initial_metadata([("x-last-position", "7")])
+        yield everything(1)
+        yield everything(2)
+
+    answer = await Reader(app=mount(Writes(act))).read()
+    empty = await Reader(app=mount(Writes(numbers()))).read()
+    raw = await Reader(app=mount(Writes(files(HttpBody(content_type="text/csv", data=b"a")))), path="/v1/export").read()
+
+    assert (200, "7", True) == (answer.status, answer.found["x-last-position"], answer.whole)
+    assert [b'{"int32Field":1}\n', b'{"int32Field":2}\n'] == answer.pieces
+    assert ((200, [], True), [b"a"]) == ((empty.status, empty.pieces, empty.whole), raw.pieces)
+
+
+async def test_writing_waits_for_the_reader() -> None:
+    """A message is written once the one before has been taken, and a reader that takes nothing ends the call."""
+    servicer = Writes(numbers(*range(10)))
+    reader = Reader(app=mount(servicer, reader_timeout=0.1))
+    await reader.read(closed=True)
+
+    assert (0, True, 0) == (servicer.yielded, servicer.closed, len(reader.pieces))
+    assert [asyncio.CancelledError] == [type(error) for error in servicer.raised]
+
+
+async def test_writing_to_nobody() -> None:
+    """What a server raises for a client that has gone cancels the servicer that writes."""
+    servicer = Writes(numbers(1, 2))
+    await Reader(app=mount(servicer), fault=ConnectionResetError()).read()
+
+    assert [asyncio.CancelledError] == [type(error) for error in servicer.raised]
+    assert servicer.context.cancelled()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_writing_no_more_than_is_asked_for(method: str) -> None:
+    """HEAD, and a 204, run a servicer that writes up to its first message, and then cancel it."""
+
+    async def act(request: Any, context: Any) -> AsyncIterator[Any]:
+        if method == "GET":
+            await context.send_initial_metadata([("x-http-code", "204")])
+        yield everything(1)
+        yield everything(2)
+
+    servicer = Writes(act)
+    answer = await Reader(app=mount(servicer), method=method).read()
+
+    assert (204 if method == "GET" else 200, [], True) == (answer.status, answer.pieces, answer.whole)
+    assert (0, True) == (servicer.yielded, servicer.closed)
+
+
+async def test_writing_what_cannot_be_written() -> None:
+    """A message that cannot be written is an error in the servicer, and of the answer where that lets it pass."""
+    servicer = Writes(files(object()))
+    answer = await Reader(app=mount(servicer)).read()
+
+    assert (500, 1) == (answer.status, len(servicer.raised))
+
+
+async def test_failing_behind_what_was_written() -> None:
+    """What a servicer that writes raises later breaks the answer off, and so does a code that it sets."""
+
+    async def act(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield everything(1)
+        raise RefusalError("No.")
+
+    async def code(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield everything(1)
+        context.set_code(grpc.StatusCode.ABORTED)
+
+    for failing in (act, code):
+        answer = await Reader(app=mount(Writes(failing))).read()
+        assert (200, 1, False) == (answer.status, len(answer.pieces), answer.whole)
+
+
+async def test_one_write_at_a_time() -> None:
+    """A second write beside one that is going on is a mistake, and one behind the end of the call, too."""
+    found: list[Any] = []
+
+    class Twice(StreamsServicer):
+        async def Watch(self, request: Any, context: Any) -> None:
+            self.context = context
+            found.extend(
+                await asyncio.gather(*(context.write(everything(each)) for each in (1, 2)), return_exceptions=True)
+            )
+
+        Export = Watch
+
+    servicer = Twice(numbers())
+    answer = await Reader(app=mount(servicer)).read()
+
+    assert ([b'{"int32Field":1}\n'], True) == (answer.pieces, answer.whole)
+    assert [type(None), grpc.aio.UsageError] == [type(each) for each in found]
+    with pytest.raises(grpc.aio.UsageError):
+        await servicer.context.write(everything(3))
+
+
+async def test_client_leaves_a_servicer_that_writes() -> None:
+    """A servicer that writes is cancelled when its client goes, though it waits for something else."""
+
+    async def act(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield everything(1)
+        await asyncio.sleep(30)
+
+    servicer = Writes(act)
+    reader = Reader(app=mount(servicer))
+    task = asyncio.create_task(reader.read())
+    await settled(lambda: servicer.yielded == 1)
+    reader.gone.set()
+    await task
+
+    assert (True, True) == (servicer.closed, servicer.context.cancelled())
+
+
+EVENTS = {"accept": "text/event-stream"}
+
+
+async def test_events() -> None:
+    """A client that prefers events gets each message as one, and is told not to keep them; others get lines."""
+    servicer = StreamsServicer(numbers(1, 2))
+    answer = await Reader(app=mount(servicer), headers=EVENTS).read()
+    lines = await Reader(app=mount(servicer), headers={"accept": "application/json, text/event-stream"}).read()
+
+    assert {"content-type": "text/event-stream", "cache-control": "no-cache"} == answer.found
+    assert ([b'data: {"int32Field":1}\n\n', b'data: {"int32Field":2}\n\n'], True) == (answer.pieces, answer.whole)
+    assert {"content-type": "application/x-ndjson"} == lines.found
+    assert [b'{"int32Field":1}\n', b'{"int32Field":2}\n'] == lines.pieces
+
+
+async def test_events_that_fail() -> None:
+    """A failure behind the first event is an event with its Status, and the answer is broken off; one before is a plain error."""
+
+    async def act(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield everything(1)
+        raise RefusalError("No.")
+
+    async def at_once(request: Any, context: Any) -> AsyncIterator[Any]:
+        for message in ():
+            yield message
+        raise RefusalError("No.")
+
+    answer = await Reader(app=mount(StreamsServicer(act)), headers=EVENTS).read()
+    refused = await Reader(app=mount(StreamsServicer(at_once)), headers=EVENTS).read()
+
+    status = b'{"code":14,"message":"No.","details":[]}'
+    assert [b'data: {"int32Field":1}\n\n', b"event: error\ndata: " + status + b"\n\n"] == answer.pieces
+    assert (200, False) == (answer.status, answer.whole)
+    assert (503, "application/json", [status]) == (refused.status, refused.found["content-type"], refused.pieces)
+
+
+async def test_events_to_nobody() -> None:
+    """A client that has gone is told nothing."""
+
+    async def act(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield everything(1)
+        reader.fault = ConnectionResetError()
+        raise RefusalError("No.")
+
+    reader = Reader(app=mount(StreamsServicer(act)), headers=EVENTS)
+    await reader.read()
+
+    assert [b'data: {"int32Field":1}\n\n'] == reader.pieces
+
+
+async def test_no_events() -> None:
+    """Neither raw bodies nor HEAD have events, and an empty stream of them is empty."""
+    servicer = StreamsServicer(files(HttpBody(content_type="text/csv", data=b"a")))
+    raw = await Reader(app=mount(servicer), path="/v1/export", headers=EVENTS).read()
+    head = await Reader(app=mount(StreamsServicer(numbers(1))), method="HEAD", headers=EVENTS).read()
+    empty = await Reader(app=mount(StreamsServicer(numbers())), headers=EVENTS).read()
+
+    assert ({"content-type": "text/csv"}, [b"a"]) == (raw.found, raw.pieces)
+    assert ("text/event-stream", []) == (head.found["content-type"], head.pieces)
+    assert ("text/event-stream", [], True) == (empty.found["content-type"], empty.pieces, empty.whole)

@@ -12,6 +12,7 @@ from flagledger.transcoding.body import ByteBudget
 from flagledger.transcoding.codec import Codec, CodecError, CodecOptions, ElementError, Report, TooManyElementsError
 from flagledger.transcoding.context import Metadatum, TranscodedContext
 from flagledger.transcoding.router import Match, Router
+from flagledger.transcoding.service_config import ServiceConfig
 from flagledger.transcoding.status import http_status
 from flagledger.transcoding.template import PathTemplate, TemplateError
 
@@ -28,6 +29,7 @@ __all__ = [
     "Report",
     "Route",
     "Router",
+    "ServiceConfig",
     "TemplateError",
     "TooManyElementsError",
     "TranscodedContext",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from operator import attrgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import message_factory
@@ -19,9 +19,14 @@ from flagledger.transcoding.codec_wire import sized, tag
 from flagledger.transcoding.parameters import Parameter, QueryBinder, resolve
 from flagledger.transcoding.template import PathTemplate, TemplateError
 
+if TYPE_CHECKING:
+    from flagledger.transcoding.service_config import ConfiguredHttp
+
 _VERBS: Final = {"get": "GET", "put": "PUT", "post": "POST", "delete": "DELETE", "patch": "PATCH"}
 WHOLE_BODY: Final = "*"
 _HTTP_BODY: Final = "google.api.HttpBody"
+# What is sent under these methods as a body has no meaning.
+_BODILESS: Final = frozenset({"GET", "HEAD"})
 
 
 class BindingError(ValueError):
@@ -48,8 +53,14 @@ class Binding:
         http_method: In capitals; `*` for any.
         template: Text of the path template.
         full_method_name: `/package.Service/Method`.
+        method: Descriptor of the rpc.
+        body: The rule's `body`: `*`, the name of a field, or empty.
+        response_body: The rule's `response_body`: the name of a field, or empty.
         has_body: Whether the request has a body that counts.
         streams: Whether the rpc answers with a stream of messages.
+        takes_stream: Whether the rpc takes a stream of messages.
+        is_raw: Whether the body is the data of a google.api.HttpBody as it is, whatever its content type.
+        place: Where the rule stands, to begin error messages with (`http.rules[2]: `); empty for an annotation.
         http_body: Returns the google.api.HttpBody of a response, whose data is the answer as it is; None where the answer
             is JSON.
 
@@ -57,17 +68,22 @@ class Binding:
         BindingError: The annotation cannot be served.
     """
 
-    def __init__(self, method: MethodDescriptor, rule: http_pb2.HttpRule, codec: Codec) -> None:
-        self._rpc = method.full_name
+    def __init__(self, method: MethodDescriptor, rule: http_pb2.HttpRule, codec: Codec, place: str = "") -> None:
+        self.place = place
+        self._rpc = place + method.full_name
+        self.method = method
+        self.body, self.response_body = rule.body, rule.response_body
         self.full_method_name = f"/{method.containing_service.full_name}/{method.name}"
-        if method.client_streaming:
-            raise BindingError(
-                f"{self._rpc}: an rpc that takes a stream of messages cannot be served under a google.api.http annotation."
-            )
         self.streams = method.server_streaming
+        self.takes_stream = method.client_streaming
         self.method_name = method.name
         self.http_method, self.template = self._pattern(rule)
         self.has_body = bool(rule.body)
+        if self.takes_stream and (not self.has_body or self.http_method in _BODILESS):
+            raise BindingError(
+                f"{self._rpc}: an rpc that takes a stream of messages needs a body that they are the lines of, which"
+                f" {self.http_method} {self.template} has not."
+            )
         self._codec = codec
         self._request = method.input_type
         self.request_class: type[Any] = message_factory.GetMessageClass(method.input_type)
@@ -81,14 +97,14 @@ class Binding:
         taken.update(self._variables)
         self._body_field = self._top_level(rule.body, "body", method.input_type)
         if self._body_field is not None:
-            for name in self._variables:
-                if name.partition(".")[0] == self._body_field.name:
-                    raise BindingError(f"{self._rpc}: the path sets {name}, which lies in the body field {rule.body}.")
+            # The path may name what lies in it, as it does where a resource is updated (AIP-134): it is set last, and counts.
             taken.add(self._body_field.name)
-        if self.has_body and _is_http_body(method.input_type, self._body_field):
-            raise BindingError(f"{self._rpc}: a request body that is a {_HTTP_BODY} cannot be served.")
+        self.is_raw = self.has_body and _is_http_body(method.input_type, self._body_field)
         self._query = QueryBinder(method.input_type, taken=frozenset(taken), everything_taken=rule.body == WHOLE_BODY)
         self._decode = self._body_decoder()
+        field = self._body_field
+        # What goes before a body that is one message of a field.
+        self._body_tag = tag(field) if field is not None and is_plain_message(field) else None
         self._response_field = self._top_level(rule.response_body, "response_body", method.output_type)
         self._response = method.output_type
         self._encode = codec.encoder(method.output_type)
@@ -97,7 +113,7 @@ class Binding:
     def _pattern(self, rule: http_pb2.HttpRule) -> tuple[str, str]:
         pattern = rule.WhichOneof("pattern")
         if pattern is None:
-            raise BindingError(f"{self._rpc}: the google.api.http annotation has no path.")
+            raise BindingError(f"{self._rpc}: the google.api.http rule has no path.")
         if pattern == "custom":
             if not rule.custom.kind:
                 raise BindingError(f"{self._rpc}: a custom pattern needs a kind.")
@@ -154,6 +170,32 @@ class Binding:
             CodecError: Something does not fit; the path is relative to the body, or names the variable or parameter.
         """
         message = build(self.request_class(), self._content(body, report)) if self.has_body else self.request_class()
+        return self._with_parameters(message, variables, query)
+
+    def raw_request(self, data: bytes, media_type: str, variables: dict[str, str], query: bytes) -> Any:
+        """
+        Return the request message whose google.api.HttpBody holds *data*; see `request`.
+
+        Raises:
+            CodecError: A variable or parameter does not fit; the path names it.
+        """
+        message = self.request_class()
+        field = self._body_field
+        body = message if field is None else getattr(message, field.name)
+        body.SetInParent()
+        body.content_type, body.data = media_type, data
+        return self._with_parameters(message, variables, query)
+
+    def check_parameters(self, variables: dict[str, str], query: bytes) -> None:
+        """
+        Look at what every message of a stream will be given, before there is any.
+
+        Raises:
+            CodecError: A variable or parameter does not fit; the path names it.
+        """
+        self._with_parameters(self.request_class(), variables, query)
+
+    def _with_parameters(self, message: Any, variables: dict[str, str], query: bytes) -> Any:
         for name, text in variables.items():
             self._variables[name].set(message, text)
         if query:
@@ -164,8 +206,8 @@ class Binding:
         field = self._body_field
         if field is None:
             return self._decode(body, report, 1)
-        if is_plain_message(field):
-            return tag(field) + sized(self._decode(body, report, 1))
+        if self._body_tag is not None:
+            return self._body_tag + sized(self._decode(body, report, 1))
         try:
             return self._decode({field.json_name: body}, report, 0)
         except CodecError as error:
@@ -208,8 +250,18 @@ def _is_http_body(message: Descriptor, field: FieldDescriptor | None) -> bool:
     return is_plain_message(field) and message_of(field).full_name == _HTTP_BODY
 
 
-def bindings(service: Any, codec: Codec) -> Iterator[Binding]:
-    """Yield every binding of every annotated rpc of a service descriptor; BindingError where one cannot be served."""
+def bindings(service: Any, codec: Codec, config: ConfiguredHttp) -> Iterator[Binding]:
+    """
+    Yield every binding of every rpc of a service descriptor that *config* has a rule for, or else is annotated.
+
+    Raises:
+        BindingError: One cannot be served.
+    """
     for method in service.methods:
-        for rule in http_rules(method):
-            yield Binding(method, rule, codec)
+        configured = config.rules.get(method.full_name)
+        if configured is None:
+            for rule in http_rules(method):
+                yield Binding(method, rule, codec)
+        else:
+            for rule in (configured.rule, *configured.rule.additional_bindings):
+                yield Binding(method, rule, codec, f"{configured.place}: ")

@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 
+from flagledger.transcoding.alarms import TimeLimit
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -67,6 +69,12 @@ class Reservation:
             self._budget.acquire(total - self._held)
             self._held = total
 
+    def lower(self, total: int) -> None:
+        """Lower what is reserved to *total* bytes."""
+        if self._budget is not None and total < self._held:
+            given, self._held = self._held - total, total
+            self._budget.release(given)
+
     def release(self) -> None:
         """Give everything back."""
         if self._budget is not None and self._held:
@@ -102,12 +110,13 @@ async def read(
     if content_length is not None and content_length > max_bytes:
         raise BodyTooLargeError
     clock = asyncio.get_running_loop().time
-    deadline = clock() + slack_seconds
-    last = clock() + total_seconds
+    started = clock()
+    deadline = started + slack_seconds
+    last = started + total_seconds
     # One buffer and not a list of pieces: those of a few bytes each would take many times what they hold.
     buffer = bytearray()
     try:
-        async with asyncio.timeout_at(min(deadline, last)) as limit:
+        with TimeLimit(min(deadline, last)) as limit:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -121,7 +130,7 @@ async def read(
                     return bytes(buffer) + piece if buffer else piece
                 buffer += piece
                 deadline = min(deadline + len(piece) / MIN_BYTES_PER_SECOND, clock() + slack_seconds)
-                limit.reschedule(min(deadline, last))
+                limit.when = min(deadline, last)
     except TimeoutError:
         raise BodyTimeoutError from None
 

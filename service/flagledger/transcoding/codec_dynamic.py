@@ -97,30 +97,40 @@ def value_to_json(message: Any) -> Any:
     Raises:
         ValueError: It holds NaN or an infinity, which JSON has no word for.
     """
-    kind = message.WhichOneof("kind")
-    if kind == "string_value":
-        return message.string_value
-    if kind == "bool_value":
-        return message.bool_value
-    if kind == "number_value":
-        number = message.number_value
+    return message.string_value or value_without_text(message)
+
+
+def value_without_text(message: Any) -> Any:
+    """Return what `value_to_json` does, for a Value whose string has been found to be empty, or not to be what it holds."""
+    number = message.number_value
+    if number:
+        # As it was sent, most likely: `1` and `1.0` are the same here.
+        if -_MAX_EXACT <= number <= _MAX_EXACT:
+            return int(number) if number.is_integer() else number
         if not math.isfinite(number):
             raise ValueError("A Value holds NaN or an infinity, which cannot be written as JSON.")
-        # As it was sent, most likely: `1` and `1.0` are the same here. Minus zero is not zero.
-        is_integer = number.is_integer() and -_MAX_EXACT <= number <= _MAX_EXACT and (number or copysign(1, number) > 0)
-        return int(number) if is_integer else number
+        return number
+    kind = message.WhichOneof("kind")
+    if kind == "bool_value":
+        return message.bool_value
     if kind == "struct_value":
         return struct_to_json(message.struct_value)
     if kind == "list_value":
         return list_value_to_json(message.list_value)
+    if kind == "string_value":
+        return ""
+    if kind == "number_value":
+        # Minus zero is not zero.
+        return 0 if copysign(1, number) > 0 else number
     return None
 
 
 def struct_to_json(message: Any) -> dict[str, Any]:
     """Return the object that a Struct holds."""
-    return {key: value_to_json(item) for key, item in message.fields.items()}
+    fields = message.fields
+    return {key: value_to_json(fields[key]) for key in fields}
 
 
 def list_value_to_json(message: Any) -> list[Any]:
     """Return the array that a ListValue holds."""
-    return [value_to_json(item) for item in message.values]
+    return [value_to_json(item) for item in message.values[:]]

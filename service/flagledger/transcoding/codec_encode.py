@@ -8,21 +8,33 @@ def e1(m):
     o = {}
     v = m.trait_key
     if v: o["trait_key"] = v
-    if m.HasField("trait_value"): o["trait_value"] = VALUE(m.trait_value)
+    w = m.trait_value
+    v = w.string_value or VALUE_WITHOUT_TEXT(w)
+    if v is not None or has_Trait(m, "trait_value"): o["trait_value"] = v
     return o
 ```
+
+where `m` is the message and `o` what is written. A call into upb costs more than anything else here, so that the fewest are made:
+a value that is not zero is set, whether or not its field can tell, and a slice of a repeated field is a whole list in one call. A
+message that holds no other, such as this one, is written where it stands: the function of the message around it has these
+lines inside it, with `n` and `p` instead of `m` and `o`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, cast
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
-from flagledger.transcoding.codec_dynamic import list_value_to_json, struct_to_json, value_to_json
+from flagledger.transcoding.codec_dynamic import (
+    list_value_to_json,
+    struct_to_json,
+    value_to_json,
+    value_without_text,
+)
 from flagledger.transcoding.codec_fields import (
     SCALARS,
     Kind,
@@ -45,6 +57,9 @@ from flagledger.transcoding.codec_scalars import (
 
 Encode = Callable[[Any], Any]
 
+# What a field holds of these is written as it is.
+_PLAIN: Final = frozenset({Kind.STRING, Kind.BOOL, Kind.INT32})
+
 
 class EncoderCompiler:
     """
@@ -62,6 +77,7 @@ class EncoderCompiler:
         self._names: dict[str, str] = {}
         self._globals: dict[str, Any] = {
             "VALUE": value_to_json,
+            "VALUE_WITHOUT_TEXT": value_without_text,
             "STRUCT": struct_to_json,
             "LIST_VALUE": list_value_to_json,
             "TIMESTAMP": timestamp_to_json,
@@ -97,38 +113,66 @@ class EncoderCompiler:
             return f"def {name}(m):\n    return {self._expression(inner, 'm.value')}"
         if kind is not Kind.MESSAGE:
             return f"def {name}(m):\n    return {kind.name}(m)"
-        lines = [f"def {name}(m):", "    o = {}"]
-        for field in descriptor.fields:
-            lines += ["    " + line for line in self._field(field)]
-        return "\n".join([*lines, "    return o"])
+        body = ["o = {}", *self._fields(descriptor, "m", "o"), "return o"]
+        return "\n".join([f"def {name}(m):", *_indent(body)])
 
-    def _field(self, field: FieldDescriptor) -> list[str]:
-        read = attribute("m", field.name)
-        store = self._slot(field)
+    def _fields(self, descriptor: Descriptor, message: str, out: str) -> list[str]:
+        """Return the statements that put what the variable *message* holds into the dict *out*."""
+        return [line for field in descriptor.fields for line in self._field(field, message, out)]
+
+    def _field(self, field: FieldDescriptor, message: str, out: str) -> list[str]:
+        read = attribute(message, field.name)
+        store = self._slot(field, out)
+        is_set = f"{self._has(field)}({message}, {field.name!r})"
+        kind = field_kind(field)
         if is_map(field):
-            value = map_value(field)
             key = _map_key(message_of(field).fields_by_name["key"])
-            return [f"v = {read}", f"if v: {store} = {{{key}: {self._expression(value, 'x')} for k, x in v.items()}}"]
+            value = self._expression(map_value(field), "v[k]")
+            return [f"v = {read}", f"if v: {store} = {{{key}: {value} for k in v}}"]
         if field.is_repeated:
-            kind = field_kind(field)
-            plain = kind in {Kind.STRING, Kind.BOOL, Kind.INT32}
-            listed = "list(v)" if plain else f"[{self._expression(field, 'x')} for x in v]"
-            return [f"v = {read}", f"if v: {store} = {listed}"]
-        if field.has_presence:
-            return [f"if m.HasField({field.name!r}): {store} = {self._expression(field, read)}"]
-        if self._always:
+            return [f"v = {read}[:]", *self._list(field, kind, store)]
+        if kind is Kind.VALUE:
+            lines = [f"w = {read}", "v = w.string_value or VALUE_WITHOUT_TEXT(w)"]
+            return [*lines, f"if v is not None or {is_set}: {store} = v"]
+        if kind is Kind.MESSAGE and _is_leaf(message_of(field)):
+            inner = [f"n = {read}", f"{store} = p = {{}}", *self._fields(message_of(field), "n", "p")]
+            return [f"if {is_set}:", *_indent(inner)]
+        if field.message_type is not None:
+            return [f"if {is_set}: {store} = {self._expression(field, read)}"]
+        if self._always and not field.has_presence:
             return [f"{store} = {self._expression(field, read)}"]
-        # Not `if v`: minus zero is a value that is set.
-        test = "v or str(v) == '-0.0'" if field_kind(field) in {Kind.DOUBLE, Kind.FLOAT} else "v"
+        test = "v"
+        if field.has_presence:
+            # Of proto2: what is read of a field that is not set may be a default of its own.
+            test = is_set if field.default_value else f"v or {is_set}"
+        elif kind in {Kind.DOUBLE, Kind.FLOAT}:
+            # Minus zero is a value that is set.
+            test = "v or str(v) == '-0.0'"
         return [f"v = {read}", f"if {test}: {store} = {self._expression(field, 'v')}"]
 
-    def _slot(self, field: FieldDescriptor) -> str:
-        return f"o[{(field.name if self._proto_names else field.json_name)!r}]"
+    def _list(self, field: FieldDescriptor, kind: Kind, store: str) -> list[str]:
+        """Return the statements that write the list `v` of a repeated field."""
+        if kind in _PLAIN:
+            return [f"if v: {store} = v"]
+        if kind is Kind.MESSAGE and _is_leaf(message_of(field)):
+            each = ["p = {}", *self._fields(message_of(field), "n", "p"), "l.append(p)"]
+            return ["if v:", f"    {store} = l = []", "    for n in v:", *_indent(each, 2)]
+        return [f"if v: {store} = [{self._expression(field, 'x')} for x in v]"]
+
+    def _has(self, field: FieldDescriptor) -> str:
+        """Return the name of HasField of a field's message, which costs half when it is not looked up for every message."""
+        holder = cast("Descriptor", field.containing_type)
+        name = f"has_{holder.full_name.replace('.', '_')}"
+        self._globals.setdefault(name, message_factory.GetMessageClass(holder).HasField)
+        return name
+
+    def _slot(self, field: FieldDescriptor, out: str) -> str:
+        return f"{out}[{(field.name if self._proto_names else field.json_name)!r}]"
 
     def _expression(self, field: FieldDescriptor, value: str) -> str:
         """Return the expression that turns one value of *field* into JSON."""
         kind = field_kind(field)
-        if kind in {Kind.STRING, Kind.BOOL, Kind.INT32}:
+        if kind in _PLAIN:
             return value
         if kind is Kind.NULL:
             return "None"
@@ -170,3 +214,12 @@ def _map_key(key: FieldDescriptor) -> str:
     if kind is Kind.STRING:
         return "k"
     return "'true' if k else 'false'" if kind is Kind.BOOL else "str(k)"
+
+
+def _is_leaf(descriptor: Descriptor) -> bool:
+    """Tell whether a message holds no other: such a one is written where it stands, without a call."""
+    return all(field_kind(field) is not Kind.MESSAGE for field in descriptor.fields)
+
+
+def _indent(lines: list[str], levels: int = 1) -> list[str]:
+    return ["    " * levels + line for line in lines]

@@ -13,7 +13,7 @@ import datetime as dt
 import math
 import re
 import struct
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -33,8 +33,11 @@ _FIRST_SECOND: Final = -62_135_596_800  # 0001-01-01T00:00:00Z
 _LAST_SECOND: Final = 253_402_300_799  # 9999-12-31T23:59:59Z
 _MAX_DURATION_SECONDS: Final = 315_576_000_000
 _SECONDS_PER_DAY: Final = 86_400
+_MAX_NANOS: Final = 999_999_999
 _EPOCH_DAY: Final = dt.date(1970, 1, 1).toordinal()
 _FLOAT_MAX: Final = float.fromhex("0x1.fffffep+127")
+# From here on a number is rounded to beyond the largest float. What lies between is the largest one, written short: 3.4028235e38.
+_BEYOND_FLOATS: Final = float.fromhex("0x1.ffffffp+127")
 _FLOAT_PACK: Final = struct.Struct("<f")
 
 # Bounds of the integer kinds by FieldDescriptor.type.
@@ -146,7 +149,11 @@ def _integer_from_text(text: str) -> int:
         raise CodecError("is not an integer")
     if len(text) > _MAX_DIGITS:
         raise CodecError("is out of range")
-    number = Decimal(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        # An exponent that a Decimal has no room for.
+        raise CodecError("is out of range") from None
     # Before anything is computed: 1e999999999 has as many digits as that says.
     if number and number.adjusted() > _MAX_DIGITS:
         raise CodecError("is out of range")
@@ -183,7 +190,7 @@ def double_from_json(value: Any) -> float:
 def float_from_json(value: Any) -> float:
     """Return the single-precision number that a JSON number or string spells, as `double_from_json` does."""
     number = double_from_json(value)
-    if math.isfinite(number) and abs(number) > _FLOAT_MAX:
+    if math.isfinite(number) and abs(number) >= _BEYOND_FLOATS:
         raise CodecError("is out of range")
     return number
 
@@ -267,8 +274,9 @@ def timestamp_from_json(value: Any) -> tuple[int, int]:
     return seconds, int(fraction.ljust(9, "0")) if fraction else 0
 
 
-_days_cache: dict[int, str] = {}
-_MAX_CACHED_DAYS: Final = 4_096
+# Second → its text: the moments of one answer lie close together.
+_seconds_cache: dict[int, str] = {}
+_MAX_CACHED_SECONDS: Final = 16_384
 
 
 def timestamp_to_json(message: Any) -> str:
@@ -280,17 +288,27 @@ def timestamp_to_json(message: Any) -> str:
     """
     seconds = message.seconds
     nanos = message.nanos
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND or not 0 <= nanos <= 999_999_999:  # noqa: PLR2004
+    text = _seconds_cache.get(seconds) or _second_to_json(seconds)
+    # Microseconds without zeros before them are what most clocks tell, and numbers without a width what Python writes fastest.
+    if 100_000_000 <= nanos <= _MAX_NANOS and nanos % 1_000 == 0 and nanos % 1_000_000:  # noqa: PLR2004
+        return f"{text}.{nanos // 1_000}Z"
+    if not 0 <= nanos <= _MAX_NANOS:
+        raise ValueError("The nanos of a Timestamp are not those of a second.")
+    return f"{text}{_fraction(nanos)}Z"
+
+
+def _second_to_json(seconds: int) -> str:
+    """Return the text of a second without its fraction, and keep it."""
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
         raise ValueError("A Timestamp lies outside the years 0001 to 9999.")
+    if len(_seconds_cache) >= _MAX_CACHED_SECONDS:
+        _seconds_cache.clear()
     day, second = divmod(seconds, _SECONDS_PER_DAY)
-    date = _days_cache.get(day)
-    if date is None:
-        if len(_days_cache) >= _MAX_CACHED_DAYS:
-            _days_cache.clear()
-        date = _days_cache[day] = dt.date.fromordinal(day + _EPOCH_DAY).isoformat()
     minute, second = divmod(second, 60)
     hour, minute = divmod(minute, 60)
-    return f"{date}T{hour:02}:{minute:02}:{second:02}{_fraction(nanos)}Z"
+    date = dt.date.fromordinal(day + _EPOCH_DAY).isoformat()
+    text = _seconds_cache[seconds] = f"{date}T{hour:02}:{minute:02}:{second:02}"
+    return text
 
 
 def duration_from_json(value: Any) -> tuple[int, int]:
@@ -316,7 +334,7 @@ def duration_to_json(message: Any) -> str:
         ValueError: It is longer than 10,000 years, or its parts have different signs.
     """
     seconds, nanos = message.seconds, message.nanos
-    if abs(seconds) > _MAX_DURATION_SECONDS or abs(nanos) > 999_999_999 or seconds * nanos < 0:  # noqa: PLR2004
+    if abs(seconds) > _MAX_DURATION_SECONDS or abs(nanos) > _MAX_NANOS or seconds * nanos < 0:
         raise ValueError("A Duration is out of range.")
     sign = "-" if seconds < 0 or nanos < 0 else ""
     return f"{sign}{abs(seconds)}{_fraction(abs(nanos))}s"

@@ -7,7 +7,7 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 from urllib.parse import quote
 
@@ -67,6 +67,7 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
     """
 
     __slots__ = (
+        "_aborted",
         "_cancelled",
         "_client",
         "_code",
@@ -75,9 +76,12 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
         "_done",
         "_done_callbacks",
         "_initial",
+        "_initial_sent",
         "_invocation",
+        "_read",
         "_status",
         "_trailing",
+        "_write",
         "element_errors",
         "fault",
         "full_method_name",
@@ -109,27 +113,41 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
         self._client = client
         self._deadline = deadline
         self._initial: Metadata = ()
+        self._initial_sent = False
         self._trailing: Metadata = ()
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._status: status_pb2.Status | None = None
+        self._aborted: grpc.aio.AbortError | None = None
         self._cancelled = False
         self._done = False
+        self._read: Callable[[], Awaitable[Any]] | None = None
+        self._write: Callable[[Any], Awaitable[None]] | None = None
         self._done_callbacks: list[Callable[[Any], Any]] = []
 
     async def read(self) -> Any:
-        """Raise: a call has handed its one message over already."""
-        raise grpc.aio.UsageError("read() is not for calls that came over HTTP: their one message is the argument.")
+        """
+        Return the next message of an rpc that takes a stream of them, or grpc.aio.EOF after the last.
 
-    async def write(self, message: Any) -> None:  # noqa: ARG002
-        """Raise: a call returns its one message, or yields several."""
-        raise grpc.aio.UsageError("write() is not for calls that came over HTTP: return the message, or yield several.")
+        Of any other rpc the argument was all there is.
+        """
+        self.raise_for_termination()
+        return grpc.aio.EOF if self._read is None else await self._read()
+
+    async def write(self, message: Any) -> None:
+        """Send a message of an rpc that answers with a stream of them, once the one before has been taken."""
+        self.raise_for_termination()
+        if self._write is None:
+            raise grpc.aio.UsageError("write() is for rpcs that answer with a stream: this one returns its message.")
+        await self._write(message)
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
         """Keep metadata that goes out as headers of the answer; that of a stream goes with its first message."""
-        if self._initial or self.http_status:
-            raise grpc.aio.InternalError("Initial metadata was sent before.")
+        self.raise_for_termination()
+        if self._initial_sent or self.http_status:
+            raise grpc.aio.UsageError("Initial metadata was sent before.")
         self._initial = tuple(initial_metadata)
+        self._initial_sent = True
 
     async def abort(
         self,
@@ -137,14 +155,18 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
         details: str = "",
         trailing_metadata: Any = (),
     ) -> NoReturn:
-        """End the call with *code*; raises grpc.aio.AbortError."""
+        """End the call with *code*; raises grpc.aio.AbortError. Details and metadata that were set before stand for none."""
+        if self._aborted is not None:
+            raise grpc.aio.UsageError("The call was aborted before.")
+        code = _status_code(code)
         if code is grpc.StatusCode.OK:
             raise ValueError("A call cannot be aborted with OK.")
+        self._aborted = grpc.aio.AbortError("Locally aborted.")
         self._code = code
-        self._details = details
+        self._details = details or self._details
         self._trailing = tuple(trailing_metadata) or self._trailing
-        self._status = statuses.from_trailing_metadata(code.value[0], details, self._trailing)
-        raise grpc.aio.AbortError("Locally aborted.")
+        self._status = statuses.from_trailing_metadata(code.value[0], self._details, self._trailing)
+        raise self._aborted
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """End the call with *status*, its details included; raises grpc.aio.AbortError."""
@@ -167,7 +189,7 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Set the code that the call ends with unless it is aborted."""
-        self._code = code
+        self._code = _status_code(code)
 
     def set_details(self, details: str) -> None:
         """Set the message that goes with the code."""
@@ -226,14 +248,37 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
             self._done_callbacks.append(callback)
 
     def cancelled(self) -> bool:
-        """Tell whether the client went away."""
-        return self._cancelled
+        """Tell whether the client went away, or the call ends as cancelled."""
+        return self._cancelled or self._code is grpc.StatusCode.CANCELLED
 
     def done(self) -> bool:
-        """Tell whether the call has ended."""
-        return self._done
+        """Tell whether the call has ended; an abort ends it."""
+        return self._done or self._aborted is not None
 
     # What the transcoder does with it.
+
+    def attach(
+        self,
+        *,
+        read: Callable[[], Awaitable[Any]] | None = None,
+        write: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> None:
+        """Say where messages come from and go to, of an rpc with streams."""
+        self._read = read or self._read
+        self._write = write or self._write
+
+    def raise_for_termination(self) -> None:
+        """
+        Raise where nothing may follow: a servicer may have swallowed what ended the call.
+
+        Raises:
+            grpc.aio.AbortError: The call was aborted.
+            grpc.aio.UsageError: It has ended.
+        """
+        if self._aborted is not None:
+            raise self._aborted
+        if self._done:
+            raise grpc.aio.UsageError("The call has ended already.")
 
     @property
     def deadline(self) -> float | None:
@@ -305,6 +350,11 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
                 continue
             found.append((key.encode(), text.encode()))
         return found
+
+
+def _status_code(code: grpc.StatusCode | int) -> grpc.StatusCode:
+    """Return a code that may have been given as its number, which grpc.aio takes too."""
+    return statuses.grpc_code(code) if isinstance(code, int) else code
 
 
 def metadata_value(key: str, raw: bytes) -> str | bytes:

@@ -6,21 +6,22 @@ import logging
 from typing import Any, Final
 
 import orjson
-from google.rpc import code_pb2
+from google.rpc import status_pb2
 
 from flagledger.transcoding import status as statuses
 from flagledger.transcoding.binding import Binding
-from flagledger.transcoding.call import Refusal
 from flagledger.transcoding.context import HEADER_VALUE, TranscodedContext
+from flagledger.transcoding.refusals import internal
 
 JSON: Final = b"application/json"
 _LINES: Final = b"application/x-ndjson"
+_EVENTS: Final = b"text/event-stream"
 _OCTETS: Final = b"application/octet-stream"
 
 _logger = logging.getLogger(__name__)
 
 
-def payload(binding: Binding, message: Any, context: TranscodedContext) -> bytes:
+def payload(binding: Binding, message: Any, context: TranscodedContext, *, as_events: bool = False) -> bytes:
     """
     Return the bytes of a response, or of one message of a stream.
 
@@ -31,15 +32,23 @@ def payload(binding: Binding, message: Any, context: TranscodedContext) -> bytes
         if binding.http_body is not None:
             data: bytes = binding.http_body(message).data
             return data
+        if as_events:
+            return b"data: %b\n\n" % orjson.dumps(binding.response(message))
         return orjson.dumps(binding.response(message), option=orjson.OPT_APPEND_NEWLINE if binding.streams else None)
     except Exception:
         _logger.exception("The response of %s could not be written.", context.full_method_name)
-        status = statuses.make(code_pb2.INTERNAL, "The response could not be written.")
-        raise Refusal(500, status) from None
+        raise internal("The response could not be written.") from None
 
 
-def content_type(binding: Binding, message: Any, context: TranscodedContext) -> bytes:
+def error_event(status: status_pb2.Status) -> bytes:
+    """Return the last event of a stream that is broken off."""
+    return b"event: error\ndata: %b\n\n" % statuses.body(status)
+
+
+def content_type(binding: Binding, message: Any, context: TranscodedContext, *, as_events: bool = False) -> bytes:
     """Return the content type of a response, or of the stream that begins with *message*; None is that of an empty one."""
+    if as_events:
+        return _EVENTS
     if binding.http_body is None:
         return _LINES if binding.streams else JSON
     text: str = "" if message is None else binding.http_body(message).content_type

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
 
-from flagledger.transcoding.template import DEEP_STAR, PathTemplate, TemplateError, Variable
+from flagledger.transcoding.template import DEEP_STAR, PathTemplate, TemplateError
 
 ANY_METHOD: Final = "*"
 
@@ -49,13 +49,18 @@ class Router:
     """
     A table of routes.
 
+    Args:
+        fully_decode: Whether what a `**` inside a variable captures is percent-decoded wholly. Otherwise, and everywhere
+            else in a variable of several segments, `%2F` stays as it came.
+
     Example:
         router = Router()
         router.add("GET", "/v1/{name=shelves/*}", "GetShelf")
         router.match("GET", "/v1/shelves/7").variables  # {"name": "shelves/7"}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fully_decode: bool = False) -> None:
+        self._fully_decode = fully_decode
         self._root = _Node()
         # Literal paths are looked up as they came, without being taken apart.
         self._exact: dict[str, dict[str, Match]] = {}
@@ -106,7 +111,7 @@ class Router:
             route = methods.get(http_method) or methods.get(ANY_METHOD)
             if route is None:
                 continue
-            variables = _capture(route.template.variables, raw)
+            variables = _capture(route.template, raw, fully_decode=self._fully_decode)
             if variables is not None:
                 return Match(target=route.target, variables=variables)
         return None
@@ -114,8 +119,11 @@ class Router:
     def methods(self, raw_path: str) -> frozenset[str]:
         """Return the HTTP methods that have a route for a path; `*` among them means any, and none means an unknown path."""
         found: set[str] = set()
-        for methods, _ in self._candidates(raw_path):
-            found.update(methods)
+        for methods, raw in self._candidates(raw_path):
+            for http_method, route in methods.items():
+                # Escapes that are no UTF-8 match nothing.
+                if _capture(route.template, raw, fully_decode=self._fully_decode) is not None:
+                    found.add(http_method)
         return frozenset(found)
 
     def _candidates(self, raw_path: str) -> Iterator[tuple[dict[str, _Route], list[str]]]:
@@ -154,14 +162,15 @@ class Router:
                 stack.append((node.literals[literal], at + 1))
 
 
-def _capture(variables: tuple[Variable, ...], raw: list[str]) -> dict[str, str] | None:
+def _capture(template: PathTemplate, raw: list[str], *, fully_decode: bool) -> dict[str, str] | None:
     captured: dict[str, str] = {}
-    for variable in variables:
-        value = (
-            _decode_multi("/".join(raw[variable.start : variable.end]))
-            if variable.multi
-            else _decode(raw[variable.start])
-        )
+    for variable in template.variables:
+        if not variable.multi:
+            value = _decode(raw[variable.start])
+        elif fully_decode and variable.end is None:
+            value = _decode_deep(raw[variable.start :], single=len(template.segments) - 1 - variable.start)
+        else:
+            value = _decode_multi("/".join(raw[variable.start : variable.end]))
         if value is None:
             return None
         captured[variable.field_path] = value
@@ -178,9 +187,16 @@ def _decode(text: str) -> str | None:
         return None
 
 
+def _decode_deep(raw: list[str], *, single: int) -> str | None:
+    """Return segments joined and percent-decoded, apart from escaped slashes in the first *single*, which no `**` took."""
+    return _decode("/".join([_keep_slashes("/".join(raw[:single])), *raw[single:]] if single else raw))
+
+
 def _decode_multi(text: str) -> str | None:
     """Return *text* percent-decoded apart from escaped slashes, which would be taken for separators."""
-    if "%" not in text:
-        return text
-    # '%252F' keeps its slash escaped too: encode the escape itself first and it comes out as it went in.
-    return _decode(_ESCAPED_SLASH.sub(lambda match: "%25" + match.group()[1:], text))
+    return _decode(_keep_slashes(text)) if "%" in text else text
+
+
+def _keep_slashes(text: str) -> str:
+    """Return *text* with escaped slashes escaped once more, so that decoding leaves them as they came."""
+    return _ESCAPED_SLASH.sub(lambda match: "%25" + match.group()[1:], text)
