@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import grpc_tools
 import pytest
+from google.api import annotations_pb2
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -56,6 +59,9 @@ def test_holds_one_package(wheel: Path) -> None:
         "flagledger/dashboard/static/style.css",
         "flagledger/dashboard/static/app.js",
         "flagledger/dashboard/static/views/features.js",
+        "flagledger/transcoding/docs_static/page.html",
+        "flagledger/transcoding/docs_static/style.css",
+        "flagledger/transcoding/docs_static/app.js",
     } <= set(names)
 
 
@@ -96,3 +102,83 @@ def test_contract_is_importable(installed: Path, wheel: Path, tmp_path: Path) ->
     where, name = done.stdout.splitlines()
     assert str(installed.parent) in where
     assert name == "a"
+
+
+STRANGER = """
+syntax = "proto3";
+package stranger.v1;
+import "google/api/annotations.proto";
+import "google/protobuf/timestamp.proto";
+
+service Greeter {
+  rpc Greet(GreetRequest) returns (Greeting) {
+    option (google.api.http) = {post: "/v1/{name=people/*}:greet" body: "greeting"};
+  }
+}
+message GreetRequest {
+  string name = 1;
+  Greeting greeting = 2;
+}
+message Greeting {
+  string text = 1;
+  google.protobuf.Timestamp time = 2;
+}
+"""
+
+SERVES = """
+import asyncio, json, sys, urllib.request
+import uvicorn
+from flagledger.transcoding import Transcoder
+from flagledger.transcoding.pages import Pages
+from stranger_pb2 import DESCRIPTOR
+
+class Greeter:
+    async def Greet(self, request, context):
+        request.greeting.text += ", " + request.name
+        return request.greeting
+
+app = Pages(Transcoder([(DESCRIPTOR.services_by_name["Greeter"], Greeter())]), dict)
+
+async def main():
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    address = "http://127.0.0.1:%d" % server.servers[0].sockets[0].getsockname()[1]
+    ask = lambda *request: urllib.request.urlopen(urllib.request.Request(address + request[0], *request[1:])).read().decode()
+    body = b'{"text": "Hello", "time": "2026-01-02T03:04:05+01:00"}'
+    greeting = await asyncio.to_thread(ask, "/v1/people/Ada:greet", body, {"content-type": "application/json"})
+    page = await asyncio.to_thread(ask, "/docs")
+    server.should_exit = True
+    await serving
+    foreign = {"duckdb", "pyarrow", "starlette", "grpc_tools"} & {name.partition(".")[0] for name in sys.modules}
+    print(json.dumps([json.loads(greeting), "</html>" in page, sorted(foreign)]))
+
+asyncio.run(main())
+"""
+
+
+def test_transcoding_serves_a_stranger(wheel: Path, tmp_path: Path) -> None:
+    """With the extra `transcoding` alone a proto that nobody here knows is served, and neither duckdb nor pyarrow is there."""
+    (tmp_path / "stranger.proto").write_text(STRANGER, encoding="utf-8")
+    includes = [
+        tmp_path,
+        Path(str(annotations_pb2.__file__)).parents[2],
+        Path(str(grpc_tools.__file__)).parent / "_proto",
+    ]
+    compiled = run(
+        sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in includes), f"--python_out={tmp_path}",
+        "stranger.proto", cwd=tmp_path,
+    )  # fmt: skip
+    assert compiled.returncode == 0, compiled.stderr
+    made = run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    python = tmp_path / "venv" / "bin" / "python"
+    installed = run(python, "-m", "pip", "install", "--quiet", f"{wheel}[transcoding]", cwd=tmp_path)
+    assert installed.returncode == 0, installed.stderr
+    listed = json.loads(run(python, "-m", "pip", "list", "--format", "json", cwd=tmp_path).stdout)
+    done = run(python, "-c", SERVES, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert [{"text": "Hello, people/Ada", "time": "2026-01-02T02:04:05Z"}, True, []] == json.loads(done.stdout)
+    assert set() == {package["name"] for package in listed} & {"duckdb", "pyarrow", "starlette", "grpcio-tools"}

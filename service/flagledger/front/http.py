@@ -22,7 +22,7 @@ from flagledger.dashboard import assets
 from flagledger.dashboard.pages import READING, Dashboard
 from flagledger.dashboard.session import CookieReader
 from flagledger.errors import FieldViolation, FlagledgerError, Reason
-from flagledger.front import grpc
+from flagledger.front import grpc, openapi
 from flagledger.front.connection import BoundedProtocol
 from flagledger.front.cors import CrossOrigin, Environments
 from flagledger.front.grpc import Servicer, ToStatus
@@ -30,6 +30,7 @@ from flagledger.front.limits import InFlight
 from flagledger.telemetry.health import Readiness
 from flagledger.transcoding import CodecError, TooManyElementsError, TranscodedContext, Transcoder
 from flagledger.transcoding import status as statuses
+from flagledger.transcoding.pages import Pages
 from flagledger.v1.evaluation_pb2 import Evaluation, EvaluationBatch, IdentityTrait
 
 _METADATA_HEADERS: Final = (
@@ -154,7 +155,7 @@ def application(
     # which no browser adds by itself, or the dashboard's cookie, which counts for pages of our own origin alone; and no answer
     # to credentials is for others to read.
     cors = CrossOrigin(recording, environments or _no_environments)
-    api = CookieReader(cors)
+    api = Pages(CookieReader(cors), functools.partial(openapi.document, transcoder), on_refusal=metrics.refused_by_http)
     pages = _pages(readiness, exposition)
     dashboard = Dashboard(token, assets.charts())
 

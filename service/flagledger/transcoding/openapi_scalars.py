@@ -1,0 +1,121 @@
+"""JSON Schemas of what JSON writes as one string, number or truth value: as requests, answers and parameters have it."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any, Final
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from flagledger.transcoding.codec_fields import Kind, field_kind
+from flagledger.transcoding.codec_scalars import SAFE_INTEGER
+
+Schema = dict[str, Any]
+
+
+class Use(Enum):
+    """Where a schema stands: readers of JSON take more than writers of it write, and a parameter is text."""
+
+    REQUEST = auto()
+    RESPONSE = auto()
+    PARAMETER = auto()
+
+
+NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+INTEGER: Final = r"-?(?:0|[1-9][0-9]*)"
+_NOT_FINITE: Final = "NaN|-?Infinity"
+_BASE64: Final = r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?"
+_TIMESTAMP: Final = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:Z|[+-](?:(?:0[0-9]|1[0-7]):[0-5][0-9]|18:00))"
+)
+_DURATION: Final = r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?s"
+_FLOAT_MAX: Final = float.fromhex("0x1.fffffep+127")
+# What lies between is read as the largest float: it is nearer to that than to what would come next.
+_BEYOND_FLOATS: Final = float.fromhex("0x1.ffffffp+127")
+_UNSIGNED: Final = frozenset(
+    {
+        FieldDescriptor.TYPE_UINT32,
+        FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_UINT64,
+        FieldDescriptor.TYPE_FIXED64,
+    }
+)
+
+NEVER: Final[Schema] = {"not": {}}
+"""What nothing fits."""
+
+# Messages that JSON writes as a string.
+TEXTS: Final[dict[Kind, Schema]] = {
+    Kind.TIMESTAMP: {"type": "string", "format": "date-time", "pattern": f"^{_TIMESTAMP}$"},
+    Kind.DURATION: {"type": "string", "pattern": f"^{_DURATION}$", "examples": ["1.5s"]},
+    Kind.FIELD_MASK: {"type": "string", "pattern": "^[^_]*$", "examples": ["name,owner.displayName"]},
+}
+
+
+def scalar(field: FieldDescriptor, use: Use, *, int64_as_numbers: bool) -> Schema:
+    """Return the schema of one value of a scalar field that is no enum."""
+    kind = field_kind(field)
+    if kind in {Kind.INT32, Kind.INT64}:
+        return _integer(field, kind, use, as_numbers=int64_as_numbers)
+    if kind in {Kind.DOUBLE, Kind.FLOAT}:
+        return _number(kind, use)
+    if kind is Kind.BYTES:
+        schema: Schema = {"type": "string", "contentEncoding": "base64"}
+        return schema if use is Use.RESPONSE else schema | {"pattern": f"^{_BASE64}$"}
+    if kind is Kind.NULL:
+        if use is Use.REQUEST:
+            return {"enum": [None, "NULL_VALUE", 0]}
+        return {"type": "null"} if use is Use.RESPONSE else {"const": "NULL_VALUE"}
+    return {"type": "boolean" if kind is Kind.BOOL else "string"}
+
+
+def integer_bounds(field: FieldDescriptor) -> Schema:
+    """Return format and bounds of an integer field."""
+    bits = 64 if field_kind(field) is Kind.INT64 else 32
+    if field.type in _UNSIGNED:
+        return {"format": f"uint{bits}", "minimum": 0, "maximum": 2**bits - 1}
+    return {"format": f"int{bits}", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return *schema* with null allowed beside what it allows."""
+    if not schema:
+        return schema
+    if schema == NEVER:
+        return {"type": "null"}
+    kind = schema.get("type")
+    if isinstance(kind, str):
+        return schema | {"type": [kind, "null"]} if kind != "null" else schema
+    if isinstance(kind, list):
+        return schema | {"type": [*kind, "null"]}
+    if None in schema.get("enum", ()):
+        return schema
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _integer(field: FieldDescriptor, kind: Kind, use: Use, *, as_numbers: bool) -> Schema:
+    schema: Schema = {"type": "integer"} | integer_bounds(field)
+    if use is Use.REQUEST:
+        return schema | {"type": ["integer", "string"], "pattern": f"^{NUMBER}$"}
+    if use is Use.PARAMETER or kind is Kind.INT32:
+        return schema
+    sign = "" if field.type in _UNSIGNED else "-?"
+    text: Schema = {"type": "string", "format": schema["format"], "pattern": f"^{sign}[0-9]+$"}
+    if not as_numbers:
+        return text
+    return text | {
+        "type": ["integer", "string"],
+        "minimum": max(-SAFE_INTEGER, schema["minimum"]),
+        "maximum": SAFE_INTEGER,
+    }
+
+
+def _number(kind: Kind, use: Use) -> Schema:
+    texts = f"{NUMBER}|{_NOT_FINITE}" if use is Use.REQUEST else _NOT_FINITE
+    schema: Schema = {"type": ["number", "string"], "format": kind.name.lower(), "pattern": f"^(?:{texts})$"}
+    if kind is Kind.DOUBLE:
+        return schema
+    if use is Use.RESPONSE:
+        return schema | {"minimum": -_FLOAT_MAX, "maximum": _FLOAT_MAX}
+    return schema | {"exclusiveMinimum": -_BEYOND_FLOATS, "exclusiveMaximum": _BEYOND_FLOATS}
