@@ -118,10 +118,11 @@ async def _send_stream(load: Load, tally: Tally) -> None:
 class _HttpConnection(asyncio.Protocol):
     """One HTTP/1.1 connection with one request in flight."""
 
-    def __init__(self, requests: Iterator[bytes], accepted: int, tally: Tally) -> None:
+    def __init__(self, requests: Iterator[bytes], tally: Tally) -> None:
         self.ended = asyncio.get_running_loop().create_future()
         self._requests = requests
-        self._expected = b'"accepted_count":%d,' % accepted
+        self._status = b"HTTP/1.1 %d" % tally.load.status
+        self._expected = b'"accepted_count":%d,' % tally.load.accepted
         self._tally = tally
         self._received = b""
         self._sent_at = 0.0
@@ -135,7 +136,7 @@ class _HttpConnection(asyncio.Protocol):
         head, end, body = self._received.partition(b"\r\n\r\n")
         if not end or len(body) < _content_length(head):
             return
-        if head.startswith(b"HTTP/1.1 202") and self._expected in body.replace(b" ", b""):
+        if head.startswith(self._status) and self._expected in body.replace(b" ", b""):
             self._tally.answered(self._sent_at)
         else:
             self._tally.failed((head.partition(b"\r\n")[0] + b" " + body).decode(errors="replace"))
@@ -167,9 +168,7 @@ async def _send_json(load: Load, tally: Tally) -> None:
     loop = asyncio.get_running_loop()
     connections = []
     for _ in range(load.in_flight):
-        _, connection = await loop.create_connection(
-            lambda: _HttpConnection(requests, load.accepted, tally), host, int(port)
-        )
+        _, connection = await loop.create_connection(lambda: _HttpConnection(requests, tally), host, int(port))
         connections.append(connection)
     await asyncio.gather(*(connection.ended for connection in connections))
 

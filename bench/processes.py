@@ -149,9 +149,9 @@ def service(data: Path, *, role: str = "read") -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def standin(kind: str, log: Path) -> Iterator[tuple[str, int]]:
-    """Run the stand-in of *kind*, `grpc` or `http`, until the block ends; yield its address and process id."""
-    command = [sys.executable, str(_HERE / "standins.py"), kind]
+def standin(kind: str, log: Path, *, program: str = "standins.py") -> Iterator[tuple[str, int]]:
+    """Run the server of *kind* that *program* has until the block ends; yield its address and process id."""
+    command = [sys.executable, str(_HERE / program), kind]
     with _running(command, log=log, variables={}) as (process, ready):
         yield str(ready["address"]), process.pid
 

@@ -25,6 +25,7 @@ class Load:
         warm_up: Seconds of load before the measured window.
         seconds: Seconds of the measured window.
         watched: Processes whose CPU time over the window is taken.
+        status: HTTP status that every answer over `json` must carry.
     """
 
     transport: str
@@ -36,6 +37,7 @@ class Load:
     warm_up: float
     seconds: float
     watched: Sequence[int]
+    status: int = 202
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
