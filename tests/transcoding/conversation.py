@@ -105,3 +105,12 @@ class Conversation:
             headers={name.decode(): value.decode() for name, value in self._start["headers"]},
             body=b"".join(self._pieces),
         )
+
+
+async def exchange(
+    app: Any, method: str, target: str, body: bytes | list[bytes] = b"", headers: dict[str, str] | None = None
+) -> Answer:
+    """Send one request, a list in pieces, and return the answer; the client stays for it, however long it takes."""
+    async with Conversation(app, target, headers, method) as conversation:
+        conversation.say(*([body] if isinstance(body, bytes) else body), last=True)
+        return await conversation.answer()

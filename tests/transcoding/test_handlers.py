@@ -11,8 +11,8 @@ import pytest
 from flagledger.transcoding import BindingError, Transcoder
 from google.protobuf import wrappers_pb2
 from google.rpc import code_pb2, status_pb2
-from transcoding.conversation import Conversation
-from transcoding.kitchen import Everything, GetRequest, HttpBody, KitchenServicer, call, service
+from transcoding.conversation import Conversation, exchange
+from transcoding.kitchen import Everything, GetRequest, HttpBody, KitchenServicer, service
 from transcoding.test_messages import LINES, RelayServicer
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
@@ -75,7 +75,7 @@ async def test_order_and_details() -> None:
         return await continuation(details)
 
     servicer = RelayServicer()
-    answer = await call(mount(servicer, first, second), "POST", "/v1/raw/bytes", b"x", {"user-agent": "curl"})
+    answer = await exchange(mount(servicer, first, second), "POST", "/v1/raw/bytes", b"x", {"user-agent": "curl"})
 
     assert (200, b"x") == (answer.status, answer.body)
     assert [
@@ -104,7 +104,7 @@ async def test_handler_of_every_kind(target: str, body: bytes, kinds: tuple[bool
 
     app = mount(Servicer(), act)
     for _ in range(2):
-        await call(app, *target.split(), body, LINES)
+        await exchange(app, *target.split(), body, LINES)
 
     (handler, again) = found
     behaviors = [handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream]
@@ -194,11 +194,11 @@ async def test_tracing() -> None:
             yield Everything(int32_field=1)
 
     app = mount(No(), tracing(notes))
-    refused = await call(app, "POST", "/v1/raw/bytes", b"x")
+    refused = await exchange(app, "POST", "/v1/raw/bytes", b"x")
     found = [
-        (await call(app, "POST", "/v1/relay", b"{}\n", LINES)).body,
-        (await call(app, "POST", "/v1/talk", b'{"name":"a"}\n', LINES)).body,
-        (await call(app, "GET", "/v1/relay/watch")).body,
+        (await exchange(app, "POST", "/v1/relay", b"{}\n", LINES)).body,
+        (await exchange(app, "POST", "/v1/talk", b'{"name":"a"}\n', LINES)).body,
+        (await exchange(app, "GET", "/v1/relay/watch")).body,
     ]
 
     assert (404, "Not here.") == (refused.status, refused.json["message"])
@@ -227,7 +227,7 @@ async def test_refusing_handler(target: str, body: bytes) -> None:
         return grpc.unary_unary_rpc_method_handler(abort)
 
     servicer = Servicer()
-    answer = await call(mount(servicer, act), *target.split(), body, LINES)
+    answer = await exchange(mount(servicer, act), *target.split(), body, LINES)
 
     assert (401, "Who are you?", None) == (answer.status, answer.json["message"], servicer.context)
     assert "Bearer" == answer.headers["www-authenticate"]
@@ -249,10 +249,19 @@ async def test_answering_handler() -> None:
     async def stream(continuation: Continuation, details: Any) -> Any:
         return grpc.unary_stream_rpc_method_handler(answer_twice)
 
-    one = await call(mount(Servicer(), act), "POST", "/v1/talk", b'{"name":"a"}\n{}\n', LINES)
-    none = await call(mount(Servicer(), act), "POST", "/v1/talk", b"", LINES)
-    two = await call(mount(Servicer(), stream), "POST", "/v1/talk", b'{"name":"a"}\n', LINES)
+    async def set_code(request: Any, context: Any) -> Any:
+        context.set_code(grpc.StatusCode.PERMISSION_DENIED)
+        return Everything()
 
+    async def refuse(continuation: Continuation, details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(set_code)
+
+    refused = await exchange(mount(Servicer(), refuse), "GET", "/v1/relay/watch")
+    one = await exchange(mount(Servicer(), act), "POST", "/v1/talk", b'{"name":"a"}\n{}\n', LINES)
+    none = await exchange(mount(Servicer(), act), "POST", "/v1/talk", b"", LINES)
+    two = await exchange(mount(Servicer(), stream), "POST", "/v1/talk", b'{"name":"a"}\n', LINES)
+
+    assert 403 == refused.status
     assert (200, b'{"name":"not a"}\n') == (one.status, one.body)
     assert (400, 3) == (none.status, none.json["code"])
     assert b'{"name":"a"}\n{"name":"a"}\n' == two.body
@@ -267,7 +276,7 @@ async def test_handler_of_streams() -> None:
     async def act(continuation: Continuation, details: Any) -> Any:
         return grpc.unary_stream_rpc_method_handler(stream)
 
-    answer = await call(mount(Servicer(), act), "POST", "/v1/raw/bytes", b"x")
+    answer = await exchange(mount(Servicer(), act), "POST", "/v1/raw/bytes", b"x")
 
     assert (500, 13) == (answer.status, answer.json["code"])
 
@@ -278,7 +287,7 @@ async def test_no_handler() -> None:
     async def act(continuation: Continuation, details: Any) -> Any:
         return None
 
-    answer = await call(mount(Servicer(), act), "POST", "/v1/raw/bytes", b"x")
+    answer = await exchange(mount(Servicer(), act), "POST", "/v1/raw/bytes", b"x")
 
     assert (501, 12) == (answer.status, answer.json["code"])
 
@@ -297,7 +306,7 @@ async def test_interceptor_that_raises() -> None:
         taken = conversation.taken
         conversation.finish()
         answer = await conversation.answer()
-    unmapped = await call(mount(Servicer(), fail), "POST", "/v1/raw/bytes", b"x")
+    unmapped = await exchange(mount(Servicer(), fail), "POST", "/v1/raw/bytes", b"x")
 
     assert (401, True, 0, "close") == (answer.status, b"Who?" in heard, taken, answer.headers["connection"])
     assert (500, 2) == (unmapped.status, unmapped.json["code"])
@@ -317,7 +326,7 @@ async def test_authorize_comes_first() -> None:
             raise FailureError
 
     app = mount(Servicer(), act, authorize=authorize)
-    answers = [await call(app, "POST", "/v1/raw/bytes", b"x") for _ in range(2)]
+    answers = [await exchange(app, "POST", "/v1/raw/bytes", b"x") for _ in range(2)]
 
     assert [200, 401] == [answer.status for answer in answers]
     assert ["authorize", "interceptor", "authorize"] == told
@@ -333,9 +342,9 @@ async def test_before_the_body() -> None:
 
     app = Transcoder([(service("Kitchen"), KitchenServicer())], interceptors=[Interceptor(act)])
     answers = [
-        await call(app, "POST", "/v1/everything", b"x"),
-        await call(app, "POST", "/v1/everything", b"{}", {"content-type": "text/plain"}),
-        await call(app, "POST", "/nowhere", b"{}"),
+        await exchange(app, "POST", "/v1/everything", b"x"),
+        await exchange(app, "POST", "/v1/everything", b"{}", {"content-type": "text/plain"}),
+        await exchange(app, "POST", "/nowhere", b"{}"),
     ]
 
     assert [400, 415, 404] == [answer.status for answer in answers]
@@ -364,9 +373,9 @@ async def test_changed_details() -> None:
         interceptors=[Interceptor(led_to("/kitchen.v1.Relay/Raw"))],
     )
     found = [
-        await call(same, "POST", "/v1/raw/bytes", b"x"),
-        await call(same, "POST", "/v1/everything", b"{}"),
-        await call(mount(Servicer(), led_to("/nobody/knows")), "POST", "/v1/raw/bytes", b"x"),
+        await exchange(same, "POST", "/v1/raw/bytes", b"x"),
+        await exchange(same, "POST", "/v1/everything", b"{}"),
+        await exchange(mount(Servicer(), led_to("/nobody/knows")), "POST", "/v1/raw/bytes", b"x"),
     ]
 
     assert [200, 501, 501] == [answer.status for answer in found]
@@ -379,7 +388,7 @@ async def test_deadline_of_interceptors() -> None:
     async def act(continuation: Continuation, details: Any) -> Any:
         await asyncio.sleep(10)
 
-    answer = await call(mount(Servicer(), act), "POST", "/v1/raw/bytes", b"x", {"grpc-timeout": "50m"})
+    answer = await exchange(mount(Servicer(), act), "POST", "/v1/raw/bytes", b"x", {"grpc-timeout": "50m"})
 
     assert 504 == answer.status
 
@@ -435,5 +444,5 @@ async def test_other_callables() -> None:
     servicer.Watch = Called()
     app = mount(servicer)
 
-    assert b"x!" == (await call(app, "POST", "/v1/raw/bytes", b"x")).body
-    assert b'{"int32Value":5}\n' == (await call(app, "GET", "/v1/relay/watch")).body
+    assert b"x!" == (await exchange(app, "POST", "/v1/raw/bytes", b"x")).body
+    assert b'{"int32Value":5}\n' == (await exchange(app, "GET", "/v1/relay/watch")).body

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from flagledger.transcoding import CodecError, Transcoder
 from google.rpc import code_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
-from transcoding.conversation import Conversation
+from transcoding.conversation import Conversation, exchange
 from transcoding.kitchen import Everything, GetRequest, HttpBody, Nested, call, service
 
 LINES = {"content-type": "application/x-ndjson"}
@@ -133,7 +134,7 @@ async def settled(holds: Callable[[], bool]) -> None:
 async def test_lines(pieces: list[bytes], count: int) -> None:
     """Every line that is not blank is a message, wherever the pieces of the body end."""
     servicer = RelayServicer()
-    answer = await call(mount(servicer), "POST", "/v1/relay", pieces, LINES)
+    answer = await exchange(mount(servicer), "POST", "/v1/relay", pieces, LINES)
 
     assert (200, {"int32Field": count} if count else {}) == (answer.status, answer.json)
     assert ["a", "b"][:count] == [request.name for request in servicer.requests]
@@ -155,7 +156,7 @@ async def test_content_types(content_type: str | None, status: int) -> None:
     """Lines of JSON come under their own types or that of JSON, and other types are refused before the servicer runs."""
     servicer = RelayServicer()
     headers = {} if content_type is None else {"content-type": content_type}
-    answer = await call(mount(servicer), "POST", "/v1/relay", b"{}\n", headers)
+    answer = await exchange(mount(servicer), "POST", "/v1/relay", b"{}\n", headers)
 
     assert status == answer.status
     assert (servicer.context is not None) is (status == 200)
@@ -163,8 +164,8 @@ async def test_content_types(content_type: str | None, status: int) -> None:
 
 async def test_a_single_message_takes_no_lines() -> None:
     """The types of lines are none of a body that is one message."""
-    answer = await call(mount(RelayServicer()), "POST", "/v1/relay", b"{}", LINES)
-    refused = await call(
+    answer = await exchange(mount(RelayServicer()), "POST", "/v1/relay", b"{}", LINES)
+    refused = await exchange(
         Transcoder([(service("RawRequestField"), Echo())]), "POST", "/v1/raw/a", b"{}", {"content-encoding": "br"}
     )
 
@@ -186,7 +187,7 @@ async def test_body_field_path_and_query() -> None:
     """A line may be one field of the message, and path and query are set in every one."""
     servicer = RelayServicer()
     body = b'{"name":"x"}\n{"size":2}\n'
-    answer = await call(mount(servicer), "POST", "/v1/relay/jar?query.int32_field=7&query.strings=a", body, LINES)
+    answer = await exchange(mount(servicer), "POST", "/v1/relay/jar?query.int32_field=7&query.strings=a", body, LINES)
 
     assert 200 == answer.status
     query = Everything(int32_field=7, strings=["a"])
@@ -245,16 +246,19 @@ async def test_bad_line(line: bytes, path: str, words: str) -> None:
 
 
 async def test_bad_line_behind_the_end() -> None:
-    """A bad last line leaves the connection as it is: the body has been read."""
+    """A bad last line leaves the connection as it is, for the body has been read, and the server's task as it was."""
     answer = await call(mount(RelayServicer()), "POST", "/v1/relay", [b"{}\n", b"x"], LINES)
+    task = asyncio.current_task()
 
     assert (400, False) == (answer.status, "connection" in answer.headers)
+    assert task is not None
+    assert 0 == task.cancelling()
 
 
 async def test_bad_line_of_a_repeated_field() -> None:
     """The index of the message comes before that of the body field's element."""
     app = mount(RelayServicer(), on_codec_error=lambda error: RefusalError(f"{error.path} {error.description}"))
-    answer = await call(app, "POST", "/v1/relay/5:sizes", b'{}\n{"nesteds":[{"name":1}]}\n', LINES)
+    answer = await exchange(app, "POST", "/v1/relay/5:sizes", b'{}\n{"nesteds":[{"name":1}]}\n', LINES)
 
     assert (429, "[1].nesteds[0].name has to be a string, not a number") == (answer.status, answer.json["message"])
 
@@ -277,8 +281,35 @@ async def test_swallowed_cancellation() -> None:
                 raise RefusalError("No.") from None
 
     for servicer in (Stubborn(), Angry()):
-        answer = await call(mount(servicer), "POST", "/v1/relay", b"x\n", LINES)
+        answer = await exchange(mount(servicer), "POST", "/v1/relay", b"x\n", LINES)
         assert (400, "[0]") == (answer.status, answer.violations[0][0])
+
+
+async def test_writing_behind_a_cancellation() -> None:
+    """Nothing is sent behind a bad line, or behind the deadline, by a servicer that makes light of being cancelled."""
+
+    class Stubborn(RelayServicer):
+        async def Talk(self, requests: Any, context: Any) -> None:
+            try:
+                await context.read()
+            except asyncio.CancelledError:
+                await context.write(GetRequest(name="late"))
+
+    class Split(RelayServicer):
+        async def Talk(self, requests: Any, context: Any) -> None:
+            writer = asyncio.create_task(Stubborn().Talk(requests, context))
+            try:
+                await asyncio.sleep(10)
+            finally:
+                await asyncio.wait([writer])
+
+    for servicer in (Stubborn(), Split()):
+        answer = await exchange(mount(servicer), "POST", "/v1/talk", b"x\n", LINES)
+        assert (400, "[0]") == (answer.status, answer.violations[0][0])
+    async with Conversation(mount(Stubborn()), "/v1/talk", LINES | {"grpc-timeout": "50m"}) as conversation:
+        await conversation.hear()
+        conversation.finish()
+        assert 504 == (await conversation.answer()).status
 
 
 async def test_bad_line_read_by_another_task() -> None:
@@ -294,7 +325,7 @@ async def test_bad_line_read_by_another_task() -> None:
                 await asyncio.wait([reader])
                 ended.append(reader.cancelled())
 
-    answer = await call(mount(Split()), "POST", "/v1/relay", b"x\n", LINES)
+    answer = await exchange(mount(Split()), "POST", "/v1/relay", b"x\n", LINES)
 
     assert (400, [True]) == (answer.status, ended)
 
@@ -329,7 +360,7 @@ async def test_bad_line_breaks_off() -> None:
 
 async def test_response_body_of_every_message() -> None:
     """A body field and a response field may be one and the same."""
-    answer = await call(mount(RelayServicer()), "POST", "/v1/talk/jar", b'{"name":"x"}\n{}\n', LINES)
+    answer = await exchange(mount(RelayServicer()), "POST", "/v1/talk/jar", b'{"name":"x"}\n{}\n', LINES)
 
     assert b'{"name":"x"}\n{}\n' == answer.body
 
@@ -366,9 +397,9 @@ async def test_reads_no_further_than_one_ahead() -> None:
 async def test_size_of_a_message() -> None:
     """The limit is that of a line: many go through, one that is longer is a 413, ended or not."""
     app = mount(RelayServicer(), max_body_bytes=100)
-    many = await call(app, "POST", "/v1/relay", b'{"name":"x"}\n' * 100, LINES)
-    exact = await call(app, "POST", "/v1/relay", b'{"name":"%s"}\n' % (b"x" * 89), LINES)
-    long = await call(app, "POST", "/v1/relay", b'{}\n{"name":"%s"}\n' % (b"x" * 90), LINES)
+    many = await exchange(app, "POST", "/v1/relay", b'{"name":"x"}\n' * 100, LINES)
+    exact = await exchange(app, "POST", "/v1/relay", b'{"name":"%s"}\n' % (b"x" * 89), LINES)
+    long = await exchange(app, "POST", "/v1/relay", b'{}\n{"name":"%s"}\n' % (b"x" * 90), LINES)
     endless = Conversation(app, "/v1/relay", LINES)
     async with endless:
         endless.say(b"{}\n", b"x" * 101)
@@ -384,9 +415,9 @@ async def test_refusals_are_told() -> None:
     """What HTTP itself refuses a message with is told as for any body."""
     told: list[int] = []
     app = mount(RelayServicer(), max_body_bytes=100, on_refusal=told.append)
-    await call(app, "POST", "/v1/relay", b"x" * 200, LINES)
-    await call(app, "POST", "/v1/relay", b"{}", {"content-type": "text/plain"})
-    await call(app, "POST", "/v1/relay", b"x", LINES)
+    await exchange(app, "POST", "/v1/relay", b"x" * 200, LINES)
+    await exchange(app, "POST", "/v1/relay", b"{}", {"content-type": "text/plain"})
+    await exchange(app, "POST", "/v1/relay", b"x", LINES)
 
     assert [413, 415] == told
 
@@ -412,7 +443,7 @@ async def test_gzip_is_bounded() -> None:
     budget = Budget(1 << 30)
     app = mount(RelayServicer(), max_body_bytes=100_000, body_budget=budget)
     bomb = gzip.compress(b"{}\n" + b" " * 10 + b"x" * (64 << 20))
-    answer = await call(app, "POST", "/v1/relay", bomb, LINES | {"content-encoding": "gzip"})
+    answer = await exchange(app, "POST", "/v1/relay", bomb, LINES | {"content-encoding": "gzip"})
 
     assert (413, True) == (answer.status, "[1]" in answer.json["message"])
     assert (0, True) == (budget.held, budget.peak < 1_000_000)
@@ -429,7 +460,7 @@ async def test_gzip_is_bounded() -> None:
 )
 async def test_gzip_that_is_none(body: bytes) -> None:
     """A body that is not gzip as a whole is a 400, whatever the servicer had of it."""
-    answer = await call(mount(RelayServicer()), "POST", "/v1/relay", body, LINES | {"content-encoding": "gzip"})
+    answer = await exchange(mount(RelayServicer()), "POST", "/v1/relay", body, LINES | {"content-encoding": "gzip"})
 
     assert (400, 3, True) == (answer.status, answer.json["code"], "not gzip" in answer.json["message"])
 
@@ -515,7 +546,7 @@ async def test_over_the_budget() -> None:
     """A message that the budget has no room for ends the call with the application's own status."""
     budget = Budget(100)
     app = mount(RelayServicer(), body_budget=budget)
-    answer = await call(app, "POST", "/v1/relay", [b"{}\n", b"x" * 200, b"\n"], LINES)
+    answer = await exchange(app, "POST", "/v1/relay", [b"{}\n", b"x" * 200, b"\n"], LINES)
 
     assert (429, "Too many bytes are in flight.", 0) == (answer.status, answer.json["message"], budget.held)
 
@@ -539,7 +570,7 @@ async def test_element_errors_and_ignored_fields() -> None:
         on_ignored=told.append,
     )
     body = b'{"a":1,"nested":{"children":[{},{"size":"x"}]}}\n{"a":2,"b":3}\n'
-    answer = await call(app, "POST", "/v1/relay", body, LINES)
+    answer = await exchange(app, "POST", "/v1/relay", body, LINES)
 
     assert (200, ["a", "b"]) == (answer.status, told)
     assert [(["[0].nested.children[1].size"], ("a",)), ([], ("a", "b"))] == seen
@@ -556,7 +587,7 @@ async def test_reading_by_the_context() -> None:
             read.extend([await context.read(), await context.read()])
             return Everything()
 
-    await call(mount(Read()), "POST", "/v1/relay", b'{"name":"a"}\n{"name":"b"}\n{"name":"c"}', LINES)
+    await exchange(mount(Read()), "POST", "/v1/relay", b'{"name":"a"}\n{"name":"b"}\n{"name":"c"}', LINES)
 
     assert ["a", "b", "c", grpc.aio.EOF, grpc.aio.EOF] == read
 
@@ -612,7 +643,7 @@ async def test_one_read_at_a_time() -> None:
             refused.append(second)
             return Everything(string_field=first.name)
 
-    answer = await call(mount(Twice()), "POST", "/v1/relay", b'{"name":"a"}\n', LINES)
+    answer = await exchange(mount(Twice()), "POST", "/v1/relay", b'{"name":"a"}\n', LINES)
 
     assert (200, {"stringField": "a"}) == (answer.status, answer.json)
     assert isinstance(refused[0], grpc.aio.UsageError)
@@ -703,7 +734,7 @@ async def test_deadline() -> None:
 async def test_headers_that_do_not_fit() -> None:
     """A `Grpc-Timeout` that is none is a 400 before the servicer runs."""
     servicer = RelayServicer()
-    answer = await call(mount(servicer), "POST", "/v1/relay", b"{}\n", LINES | {"grpc-timeout": "soon"})
+    answer = await exchange(mount(servicer), "POST", "/v1/relay", b"{}\n", LINES | {"grpc-timeout": "soon"})
 
     assert (400, None) == (answer.status, servicer.context)
 
@@ -752,7 +783,7 @@ async def test_raw_pieces() -> None:
         conversation.say(b"", b"\xff\n", last=True)
         answer = await conversation.answer()
     stored = RelayServicer()
-    await call(mount(stored), "POST", "/v1/store/a", b"", headers)
+    await exchange(mount(stored), "POST", "/v1/store/a", b"", headers)
 
     assert (b"a,b\n", b"a,b\n\xff\n", "text/csv") == (first, answer.body, answer.headers["content-type"])
     assert [HttpBody(content_type="text/csv", data=data) for data in (b"a,b\n", b"\xff\n")] == servicer.requests
@@ -763,8 +794,8 @@ async def test_raw_gzip_and_size() -> None:
     """A raw body is decompressed in steps, and a piece is as large as a message may be."""
     servicer = RelayServicer()
     content = b"x" * 1_000_000
-    await call(mount(servicer), "POST", "/v1/store/a", gzip.compress(content), {"content-encoding": "gzip"})
-    refused = await call(mount(RelayServicer(), max_body_bytes=10), "POST", "/v1/store/a", [b"x" * 10, b"x" * 11])
+    await exchange(mount(servicer), "POST", "/v1/store/a", gzip.compress(content), {"content-encoding": "gzip"})
+    refused = await exchange(mount(RelayServicer(), max_body_bytes=10), "POST", "/v1/store/a", [b"x" * 10, b"x" * 11])
 
     assert content == b"".join(each.file.data for each in servicer.requests)
     assert 1 < len(servicer.requests) < 10
@@ -774,7 +805,7 @@ async def test_raw_gzip_and_size() -> None:
 async def test_other_methods() -> None:
     """HEAD and GET have no stream to send: they are told what the path takes; OPTIONS is answered."""
     app = mount(RelayServicer())
-    found = [await call(app, method, "/v1/relay") for method in ("HEAD", "GET", "OPTIONS")]
+    found = [await exchange(app, method, "/v1/relay") for method in ("HEAD", "GET", "OPTIONS")]
 
     assert [405, 405, 204] == [answer.status for answer in found]
     assert {"OPTIONS, POST"} == {answer.headers["allow"] for answer in found}
@@ -783,8 +814,8 @@ async def test_other_methods() -> None:
 async def test_any_method() -> None:
     """A stream under any method takes nothing of a GET, and HEAD runs it up to its first message."""
     app = mount(RelayServicer())
-    get = await call(app, "GET", "/v1/talks")
-    head = await call(app, "HEAD", "/v1/talks", b"{}\n{}\n", LINES)
+    get = await exchange(app, "GET", "/v1/talks")
+    head = await exchange(app, "HEAD", "/v1/talks", b"{}\n{}\n", LINES)
 
     assert (200, b"", 200, b"") == (get.status, get.body, head.status, head.body)
 
@@ -838,7 +869,7 @@ def test_any_pieces(names: list[str], ends: list[bytes], cuts: list[int], is_gzi
     async def run() -> None:
         headers = LINES | ({"content-encoding": "gzip"} if is_gzip else {})
         async with Conversation(mount(servicer), "/v1/relay", headers) as conversation:
-            conversation.say(*(data[start:end] for start, end in zip(places, places[1:], strict=False)))
+            conversation.say(*(data[start:end] for start, end in pairwise(places)))
             conversation.finish()
             assert 200 == (await conversation.answer()).status
 

@@ -718,6 +718,15 @@ async def test_events_to_nobody() -> None:
     assert [b'data: {"int32Field":1}\n\n'] == reader.pieces
 
 
+async def test_events_to_a_reader_that_takes_nothing() -> None:
+    """A reader that has not taken an event is not waited for when the call has run out of time."""
+    headers = EVENTS | {"grpc-timeout": "50m"}
+    reader = Reader(app=mount(StreamsServicer(numbers(1, 2))), headers=headers)
+    await reader.read(closed=True)
+
+    assert ([], False) == (reader.pieces, reader.whole)
+
+
 async def test_no_events() -> None:
     """Neither raw bodies nor HEAD have events, and an empty stream of them is empty."""
     servicer = StreamsServicer(files(HttpBody(content_type="text/csv", data=b"a")))

@@ -75,9 +75,10 @@ class Transcoder:
         codec_options: How messages are read and written.
 
     Args:
-        services: Pairs of a service descriptor and its servicer, an object with what grpc.aio serves for every rpc that has an
-            annotation or a rule, others are not served: a coroutine function, which reads and writes streams by its context, or
-            for a server-streaming rpc an async generator function. Synchronous methods are refused.
+        services: Pairs of a service descriptor and its servicer, an object with a method for every rpc that has an annotation or
+            a rule; others are not served. As for grpc.aio it is a coroutine function, which may read and write streams by its
+            context, or for a server-streaming rpc an async generator function, and of a client-streaming rpc its first argument
+            is an async iterator. Synchronous methods are refused.
         service_config: Rules that take the place of annotations: a google.api.Http, or a parsed document as YAML and JSON
             files of a google.api.Service have it, of which only `http` is looked at.
         max_body_bytes: Most that a body, or one message of a stream, may hold, as sent and decompressed.

@@ -182,7 +182,6 @@ class Binding:
         message = self.request_class()
         field = self._body_field
         body = message if field is None else getattr(message, field.name)
-        body.SetInParent()
         body.content_type, body.data = media_type, data
         return self._with_parameters(message, variables, query)
 

@@ -122,7 +122,7 @@ class MessageStream:
             if not self._searched:
                 del buffer[: _blank(buffer)]
             end = buffer.find(b"\n", self._searched)
-            if max(end, len(buffer) if end < 0 else 0) > most:
+            if (len(buffer) if end < 0 else end) > most:
                 raise bodies.BodyTooLargeError
             if end >= 0:
                 self._searched = 0

@@ -61,6 +61,7 @@ class StreamedAnswer:
         self._extra_headers = extra_headers
         self._running: Running | None = None
         self._is_writing = False
+        self._is_sending = False
 
     async def carry_out(self, method: Callable[[Any, Any], Any], request: Any, running: Running) -> None:
         """
@@ -99,7 +100,8 @@ class StreamedAnswer:
 
     async def fail(self, status: status_pb2.Status) -> None:
         """Say what an answer that has begun is broken off with, where there is a way to."""
-        if self._as_events and not self._is_bare:
+        # A reader that has not taken what was sent before is not waited for again.
+        if self._as_events and not self._is_bare and not self._is_sending:
             with suppress(bodies.ClientGoneError):
                 await self._send({"type": "http.response.body", "body": error_event(status), "more_body": True})
 
@@ -119,6 +121,7 @@ class StreamedAnswer:
         try:
             if running.reason is not None:
                 await running.give_up(running.reason)
+            _raise_if_cancelled()
             if not await self._put(message):
                 await running.give_up(EnoughError())
         except bodies.ClientGoneError as gone:
@@ -154,6 +157,7 @@ class StreamedAnswer:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _send(self, message: bodies.Message) -> None:
+        self._is_sending = True
         try:
             async with asyncio.timeout(self._reader_timeout):
                 await self._channel(message)
@@ -161,10 +165,11 @@ class StreamedAnswer:
             # A reader that takes nothing any more is as good as gone: a TimeoutError is an OSError. So is what servers may raise
             # where they notice first that it has.
             raise bodies.ClientGoneError from None
+        self._is_sending = False
 
 
 def _raise_if_cancelled() -> None:
-    """Raise the cancellation that a servicer has swallowed: what it yields after that is not the whole."""
+    """Raise the cancellation that a servicer has swallowed: what it yields or writes after that is not the whole."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
