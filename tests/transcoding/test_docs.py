@@ -284,7 +284,8 @@ def test_sends_parameters(watched: Watched, servicer: Servicer, url: str) -> Non
     found = opened(watched, "Get")
     found.locator("button[type=submit]").click()
 
-    assert "query.stringField is required." == page.locator("#status").text_content()
+    words = "Not sent: query.stringField is required."
+    assert (words, words) == (page.locator("#status").text_content(), found.locator(".result").text_content())
     assert "true" == page.evaluate("document.activeElement.getAttribute('aria-required')")
     found.get_by_label("name", exact=True).fill("shelves/a b/books/c%/d")
     found.get_by_label("query.stringField").fill("it's & more")

@@ -131,7 +131,7 @@ async def test_compressed_both_ways_at_once(http: str) -> None:
 
 
 async def test_events_both_ways_at_once(http: str) -> None:
-    """A client that prefers events hears each message as one, and a bad message as an event before the end."""
+    """A client that prefers events hears each message as one, and a bad message in the last event."""
     async with (
         serving(mount(RelayServicer()), http) as port,
         uploading(port, "/v1/talk", "accept: text/event-stream") as (client, upload),
@@ -144,7 +144,7 @@ async def test_events_both_ways_at_once(http: str) -> None:
         closed = await client.closed()
 
     assert ("text/event-stream", b'data: {"name":"a"}\n\n') == (headers["content-type"], first)
-    assert error.startswith(b'event: error\ndata: {"code":3,"message":"[1].name has to be a string')
+    assert error.startswith(b'event: status\ndata: {"code":3,"message":"[1].name has to be a string')
     assert closed
 
 

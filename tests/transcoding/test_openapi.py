@@ -213,7 +213,7 @@ def test_streams() -> None:
     everything = {"$ref": "#/components/schemas/kitchen.v1.Everything"}
 
     assert ["application/x-ndjson", "text/event-stream"] == list(content)
-    assert "An event `error`" in found["GET", "/v1/watch"]["responses"]["200"]["description"]
+    assert "an event `status`" in found["GET", "/v1/watch"]["responses"]["200"]["description"]
     assert "event" not in found["GET", "/v1/export"]["responses"]["200"]["description"]
     assert [everything] * 2 == [each["x-oai-itemSchema"] for each in content.values()]
     assert {"*/*": {}} == found["GET", "/v1/export"]["responses"]["200"]["content"]

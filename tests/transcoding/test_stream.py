@@ -669,16 +669,18 @@ async def test_client_leaves_a_servicer_that_writes() -> None:
 
 
 EVENTS = {"accept": "text/event-stream"}
+END = b'event: status\ndata: {"code":0,"message":"","details":[]}\n\n'
 
 
 async def test_events() -> None:
-    """A client that prefers events gets each message as one, and is told not to keep them; others get lines."""
+    """A client that prefers events gets each message as one, and one that says that this was all; others get lines."""
     servicer = StreamsServicer(numbers(1, 2))
     answer = await Reader(app=mount(servicer), headers=EVENTS).read()
     lines = await Reader(app=mount(servicer), headers={"accept": "application/json, text/event-stream"}).read()
 
     assert {"content-type": "text/event-stream", "cache-control": "no-cache"} == answer.found
-    assert ([b'data: {"int32Field":1}\n\n', b'data: {"int32Field":2}\n\n'], True) == (answer.pieces, answer.whole)
+    assert [b'data: {"int32Field":1}\n\n', b'data: {"int32Field":2}\n\n', END] == answer.pieces
+    assert answer.whole
     assert {"content-type": "application/x-ndjson"} == lines.found
     assert [b'{"int32Field":1}\n', b'{"int32Field":2}\n'] == lines.pieces
 
@@ -699,7 +701,7 @@ async def test_events_that_fail() -> None:
     refused = await Reader(app=mount(StreamsServicer(at_once)), headers=EVENTS).read()
 
     status = b'{"code":14,"message":"No.","details":[]}'
-    assert [b'data: {"int32Field":1}\n\n', b"event: error\ndata: " + status + b"\n\n"] == answer.pieces
+    assert [b'data: {"int32Field":1}\n\n', b"event: status\ndata: " + status + b"\n\n"] == answer.pieces
     assert (200, False) == (answer.status, answer.whole)
     assert (503, "application/json", [status]) == (refused.status, refused.found["content-type"], refused.pieces)
 
@@ -728,7 +730,7 @@ async def test_events_to_a_reader_that_takes_nothing() -> None:
 
 
 async def test_no_events() -> None:
-    """Neither raw bodies nor HEAD have events, and an empty stream of them is empty."""
+    """Neither raw bodies nor HEAD have events, and an empty stream of them has its last one alone."""
     servicer = StreamsServicer(files(HttpBody(content_type="text/csv", data=b"a")))
     raw = await Reader(app=mount(servicer), path="/v1/export", headers=EVENTS).read()
     head = await Reader(app=mount(StreamsServicer(numbers(1))), method="HEAD", headers=EVENTS).read()
@@ -736,4 +738,4 @@ async def test_no_events() -> None:
 
     assert ({"content-type": "text/csv"}, [b"a"]) == (raw.found, raw.pieces)
     assert ("text/event-stream", []) == (head.found["content-type"], head.pieces)
-    assert ("text/event-stream", [], True) == (empty.found["content-type"], empty.pieces, empty.whole)
+    assert ("text/event-stream", [END], True) == (empty.found["content-type"], empty.pieces, empty.whole)

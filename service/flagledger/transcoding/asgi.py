@@ -23,6 +23,7 @@ from flagledger.transcoding.accept import prefers_events
 from flagledger.transcoding.answers import Answers, OnResponse, Scope
 from flagledger.transcoding.binding import Binding, BindingError, bindings
 from flagledger.transcoding.call import Target, perform
+from flagledger.transcoding.checks import check_names, checked
 from flagledger.transcoding.codec import Codec, CodecError, CodecOptions
 from flagledger.transcoding.context import Metadatum, TranscodedContext, metadata_value, timeout_seconds
 from flagledger.transcoding.handlers import Interception, method_of
@@ -57,8 +58,8 @@ class Transcoder:
     (application/x-ndjson), as events where the Accept header prefers text/event-stream, or as pieces of one body under the
     content type of the first. Until the first message nothing is sent, so that a failure is an error like any other, and initial
     metadata becomes headers. A failure after it breaks the answer off: the connection is closed without the last chunk, and what
-    was received MUST NOT be taken for the whole; a stream of events ends with an event `error` that holds the Status. Trailing
-    metadata of a stream is not sent. HEAD runs a stream up to its first message.
+    was received MUST NOT be taken for the whole; a stream of events ends, well or not, with an event `status` that holds the
+    Status. Trailing metadata of a stream is not sent. HEAD runs a stream up to its first message.
 
     Of a client-streaming rpc every line of the body that is not blank is a message, or its body field; of a google.api.HttpBody
     every piece is, as the server hands it over, and an empty body is one empty message. Each is read and decoded when the
@@ -113,7 +114,7 @@ class Transcoder:
 
     Raises:
         BindingError: An annotation cannot be served, or a servicer lacks a method or has one of the wrong kind; the message
-            names the rpc.
+            names the rpc. Or a name among the codec's options is nothing that a request holds.
     """
 
     def __init__(
@@ -164,12 +165,15 @@ class Transcoder:
             on_codec_error=on_codec_error,
             on_ignored=on_ignored,
         )
+        if isinstance(header_allow_list, str):
+            raise TypeError("header_allow_list has to be a collection of names, and not one text.")
         # ASGI servers give header names in lower case.
         self._allow_list = {name.lower().encode("latin-1"): name.lower() for name in header_allow_list}
         self._reader_timeout = reader_timeout
         self._interception = Interception(interceptors) if interceptors else None
         self._answers = Answers(on_refusal=on_refusal, on_response=on_response)
-        mounted = list(services)
+        mounted = checked(services)
+        check_names(codec.options, (service for service, _ in mounted))
         config = configured(service_config, (service for service, _ in mounted))
         self._router = Router(fully_decode=config.fully_decode_reserved_expansion)
         self.bindings: list[Binding] = []

@@ -61,7 +61,7 @@ _ERRORS: Final[dict[int, str]] = {
     504: "The call took too long, or longer than its `Grpc-Timeout`.",
 }
 _STREAM: Final = "As it comes. What breaks off, its connection closed without the last chunk, is not whole."
-_BROKEN_EVENTS: Final = "An event `error` that holds a google.rpc.Status says the same."
+_LAST_EVENT: Final = "A stream of events ends, well or not, with an event `status` that holds a google.rpc.Status."
 _WITH_BODY: Final = (408, 413, 415)
 _ALWAYS: Final = (400, 500, 504)
 _RETRIED: Final = frozenset({429, 503})
@@ -211,7 +211,7 @@ class Operations:
     def _responses(self, binding: Binding, facts: RpcFacts) -> dict[str, Any]:
         success: dict[str, Any] = {"description": HTTPStatus(facts.success).phrase}
         if binding.streams:
-            success["description"] = _STREAM if binding.http_body is not None else f"{_STREAM} {_BROKEN_EVENTS}"
+            success["description"] = _STREAM if binding.http_body is not None else f"{_STREAM} {_LAST_EVENT}"
         if facts.headers:
             success["headers"] = {name: dict(header) for name, header in facts.headers.items()}
         if facts.success != HTTPStatus.NO_CONTENT:
@@ -260,7 +260,7 @@ def _settable(
 
 def _sequence(schema: Schema, item: str) -> dict[str, Any]:
     """Return the media type of a stream; OpenAPI 3.1 has no word of its own for what each piece of it is."""
-    text = f"One JSON value a {item}; `x-oai-itemSchema` says what each is."
+    text = f"One JSON value in each {item}; `x-oai-itemSchema` says what each is."
     return {"schema": {"type": "string", "description": text}, "x-oai-itemSchema": schema}
 
 

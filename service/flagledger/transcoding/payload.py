@@ -40,9 +40,14 @@ def payload(binding: Binding, message: Any, context: TranscodedContext, *, as_ev
         raise internal("The response could not be written.") from None
 
 
-def error_event(status: status_pb2.Status) -> bytes:
-    """Return the last event of a stream that is broken off."""
-    return b"event: error\ndata: %b\n\n" % statuses.body(status)
+def last_event(status: status_pb2.Status) -> bytes:
+    """
+    Return the event that a stream ends with.
+
+    It is there at a good end too: an EventSource tells no end from a broken connection, and would ask again. It is not called
+    `error`, which is the EventSource's own word for that.
+    """
+    return b"event: status\ndata: %b\n\n" % statuses.body(status)
 
 
 def content_type(binding: Binding, message: Any, context: TranscodedContext, *, as_events: bool = False) -> bytes:

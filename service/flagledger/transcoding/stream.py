@@ -2,8 +2,8 @@
 The answer of a server-streaming rpc: its messages as the pieces of one HTTP body.
 
 Nothing goes out before the first message, so that what fails until then is an ordinary refusal. What fails later can only
-break the answer off: the last chunk is not sent, upon which the server closes the connection. A stream of events says before
-that what has happened.
+break the answer off: the last chunk is not sent, upon which the server closes the connection. A stream of events ends with
+one that says how, well or not.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from google.rpc import status_pb2
 from flagledger.transcoding import body as bodies
 from flagledger.transcoding.binding import Binding
 from flagledger.transcoding.context import TranscodedContext
-from flagledger.transcoding.payload import content_type, error_event, payload
+from flagledger.transcoding.payload import content_type, last_event, payload
 from flagledger.transcoding.refusals import Headers
 from flagledger.transcoding.running import EnoughError, Running
 
 NO_CONTENT: Final = 204
+_OK: Final = status_pb2.Status()
 _NO_CACHE: Final = (b"cache-control", b"no-cache")
 
 
@@ -96,14 +97,15 @@ class StreamedAnswer:
         """
         if not self._context.http_status:
             await self._start(None)
-        await self._send({"type": "http.response.body", "body": b""})
+        end = last_event(_OK) if self._as_events and not self._is_bare else b""
+        await self._send({"type": "http.response.body", "body": end})
 
     async def fail(self, status: status_pb2.Status) -> None:
         """Say what an answer that has begun is broken off with, where there is a way to."""
         # A reader that has not taken what was sent before is not waited for again.
         if self._as_events and not self._is_bare and not self._is_sending:
             with suppress(bodies.ClientGoneError):
-                await self._send({"type": "http.response.body", "body": error_event(status), "more_body": True})
+                await self._send({"type": "http.response.body", "body": last_event(status), "more_body": True})
 
     async def _pass_on(self, messages: AsyncIterator[Any]) -> None:
         async for message in messages:

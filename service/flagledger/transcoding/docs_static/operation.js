@@ -69,7 +69,9 @@ function form(api, operation) {
     event.preventDefault();
     const missing = fields.find(({ parameter, values }) => parameter.required && !parameter["x-multi-segment"] && !values().length);
     if (missing) {
-      api.say(`${missing.parameter.name} is required.`);
+      const words = `Not sent: ${missing.parameter.name} is required.`;
+      result.replaceChildren(h("p", {}, h("b", { class: "status-code bad" }, words)));
+      api.say(words);
       missing.control.focus();
       return;
     }
