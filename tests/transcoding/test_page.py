@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -12,8 +13,9 @@ import subprocess
 import sys
 import sysconfig
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,24 +35,55 @@ def section(heading: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve the page's service with the page's lines, and return where."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the code and the descriptors of the page's service."""
     folder = tmp_path_factory.mktemp("greeter")
-    (script,) = blocks(section("Ten lines"), "python")
     (proto,) = blocks(section("Ten lines"), "protobuf")
     (folder / "greeter.proto").write_text(proto)
     generate = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"-I{sysconfig.get_path('purelib')}"]
-    subprocess.run([*generate, "--python_out=.", "greeter.proto"], cwd=folder, check=True, timeout=SECONDS)
+    described = ["--include_source_info", "--include_imports", "--descriptor_set_out=greeter.binpb"]
+    assert " ".join(described) in section("OpenAPI")
+    subprocess.run(
+        [*generate, "--python_out=.", "--grpc_python_out=.", *described, "greeter.proto"],
+        cwd=folder, check=True, timeout=SECONDS,
+    )  # fmt: skip
+    return folder
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    assert "port=8000" in script
-    (folder / "serve.py").write_text(script.replace("port=8000", f"port={port}"))
-    with subprocess.Popen([sys.executable, "serve.py"], cwd=folder, env=dict(os.environ)) as process:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def lines() -> str:
+    """Return the page's ten lines."""
+    (script,) = blocks(section("Ten lines"), "python")
+    return script
+
+
+@contextmanager
+def served(folder: Path, script: str, **ports: int) -> Iterator[None]:
+    """Run *script*, whose ports are replaced, until it listens on all of them and for the block."""
+    for written, port in ports.items():
+        assert written.removeprefix("port_") in script
+        script = script.replace(written.removeprefix("port_"), str(port))
+    with subprocess.Popen([sys.executable, "-c", script], cwd=folder, env=dict(os.environ)) as process:
         try:
-            wait_for(port, process)
-            yield f"127.0.0.1:{port}"
+            for port in ports.values():
+                wait_for(port, process)
+            yield
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """Serve the page's service with the page's lines, and return where."""
+    port = free_port()
+    with served(folder, lines(), port_8000=port):
+        yield f"127.0.0.1:{port}"
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -80,6 +113,43 @@ def test_ten_lines(address: str) -> None:
     assert expected == played
 
 
+@pytest.mark.system
+def test_both_protocols(folder: Path) -> None:
+    """One servicer answers over gRPC and over HTTP, in the process that the page shows."""
+    (example,) = blocks(section("Beside gRPC, below a prefix"), "python")
+    # The same service and imports, and what the page leaves to its reader to import.
+    script = f"import asyncio\nimport grpc\nimport greeter_pb2_grpc\n{lines().partition('app = ')[0]}\n{example}"
+    http, port = free_port(), free_port()
+    call = (
+        "import greeter_pb2 as m, greeter_pb2_grpc as s, grpc, sys;"
+        "print(s.GreeterStub(grpc.insecure_channel(sys.argv[1])).Greet(m.GreetRequest(name='Ada')).text)"
+    )
+    with served(folder, script, port_8000=http, port_50051=port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}/v1/people/Ada:greet", timeout=SECONDS) as answer:
+            text = json.load(answer)["text"]
+        done = subprocess.run(
+            [sys.executable, "-c", call, f"127.0.0.1:{port}"],
+            cwd=folder, capture_output=True, check=True, text=True, timeout=SECONDS,
+        )  # fmt: skip
+
+    assert ("Hello, Ada!", "Hello, Ada!\n") == (text, done.stdout)
+
+
+@pytest.mark.system
+def test_openapi_example(folder: Path) -> None:
+    """The lines that make an OpenAPI document make one, with comments and credentials."""
+    (example,) = blocks(section("OpenAPI"), "python")
+    script = f"{lines().partition('uvicorn.run')[0]}\n{example}\nimport json\nprint(json.dumps(document))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, check=True, text=True, timeout=SECONDS
+    )
+    operation = json.loads(done.stdout)["paths"]["/v1/people/{name}:greet"]["get"]
+
+    assert "Greets somebody, as often as is asked for" == operation["summary"]
+    assert [{"key": []}] == operation["security"]
+    assert "The key is unknown." == operation["responses"]["401"]["description"]
+
+
 def test_router_example(capsys: pytest.CaptureFixture[str]) -> None:
     """The example of templates prints what stands below it."""
     part = section("From a request to a message")
@@ -91,8 +161,7 @@ def test_router_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lines_are_few() -> None:
     """What serves a servicer is ten lines at most, beside the servicer itself."""
-    (script,) = blocks(section("Ten lines"), "python")
-    own = re.sub(r"^class .*?(?=^\w)", "", script, flags=re.MULTILINE | re.DOTALL)
+    own = re.sub(r"^class .*?(?=^\w)", "", lines(), flags=re.MULTILINE | re.DOTALL)
 
     assert 0 < len([line for line in own.splitlines() if line.strip()]) <= 10
 

@@ -94,6 +94,7 @@ def test_bind(query: str, expected: dict[str, Any]) -> None:
         ("string_field=%zz", ""),
         ("string_field=%ff", ""),
         ("string_field=%2", ""),
+        ("=3", ""),
         ("&".join("strings=a" for _ in range(1001)), ""),
         (".".join(["nested", *["inner"] * 100, "name=a"]), (".".join(["nested", *["inner"] * 100]) + ".name")[:100]),
     ],
@@ -104,6 +105,12 @@ def test_refused(query: str, path: str) -> None:
         bind(query)
 
     assert path == caught.value.path
+
+
+def test_without_a_name() -> None:
+    """A parameter without a name is called one."""
+    with pytest.raises(CodecError, match="a parameter that has no name"):
+        bind("=3")
 
 
 @pytest.mark.parametrize("name", ["nested.name", "nested.inner.name", "string_field", "stringField"])

@@ -74,4 +74,4 @@ async def test_a_response_that_is_none(caplog: pytest.LogCaptureFixture) -> None
     answer = await call(mount(None), "GET", "/v1/download")
 
     assert (500, 13) == (answer.status, json.loads(answer.body)["code"])
-    assert "could not be written" in caplog.text
+    assert "could not be written: a NoneType, where google.api.HttpBody is due." in caplog.text

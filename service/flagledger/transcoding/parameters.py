@@ -187,6 +187,8 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
             if _MALFORMED_ESCAPE.search(text):
                 raise CodecError("The query holds a '%' that starts no escape.")
             name, _, value = text.partition("=")
+            if not name:
+                raise CodecError("The query holds a parameter that has no name.")
             pairs.append((unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")))
         except UnicodeDecodeError:
             raise CodecError("The query is not percent-encoded UTF-8.") from None

@@ -36,8 +36,16 @@ def payload(binding: Binding, message: Any, context: TranscodedContext, *, as_ev
             return b"data: %b\n\n" % orjson.dumps(binding.response(message))
         return orjson.dumps(binding.response(message), option=orjson.OPT_APPEND_NEWLINE if binding.streams else None)
     except Exception:
-        _logger.exception("The response of %s could not be written.", context.full_method_name)
+        due = binding.method.output_type.full_name
+        _logger.exception(
+            "The response of %s could not be written: a %s, where %s is due.", context.full_method_name, _kind(message), due
+        )
         raise internal("The response could not be written.") from None
+
+
+def _kind(message: Any) -> str:
+    descriptor = getattr(message, "DESCRIPTOR", None)
+    return getattr(descriptor, "full_name", type(message).__name__)
 
 
 def last_event(status: status_pb2.Status) -> bytes:
