@@ -114,7 +114,7 @@ class Transcoder:
 
     Raises:
         BindingError: An annotation cannot be served, or a servicer lacks a method or has one of the wrong kind; the message
-            names the rpc. Or a name among the codec's options is nothing that a request holds.
+            names the rpc. Or nothing has a name that stands among the codec's options.
     """
 
     def __init__(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 
 from flagledger.transcoding.binding import BindingError
 from flagledger.transcoding.codec import CodecOptions
@@ -39,37 +38,28 @@ def check_names(options: CodecOptions, services: Iterable[ServiceDescriptor]) ->
     Check the names of messages and fields among *options*.
 
     Raises:
-        BindingError: One is nothing that a request of *services* may hold.
+        BindingError: Nothing is called so among all that the files of *services* know.
     """
-    messages: dict[str, Descriptor] = {}
-    for service in services:
-        for method in service.methods:
-            _collect(method.input_type, messages)
-    _check("ignore_unknown_below", options.ignore_unknown_below, set(messages), "message")
-    fields = {field.full_name for message in messages.values() for field in _repeated(message)}
-    _check("max_elements", options.max_elements, fields, "repeated field")
-    _check("collect_errors_in", options.collect_errors_in, fields, "repeated field")
+    for pool in {id(service.file.pool): service.file.pool for service in services}.values():
+        for keyword, names in (
+            ("ignore_unknown_below", options.ignore_unknown_below),
+            ("max_elements", options.max_elements),
+            ("collect_errors_in", options.collect_errors_in),
+        ):
+            for name in names:
+                _check(keyword, name, pool)
 
 
-def _check(keyword: str, names: Iterable[str], known: set[str], what: str) -> None:
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; the nearest is {near[0]}" if near else ""
-            raise BindingError(f"{keyword}: {name!r} is no {what} of a request{hint}.")
-
-
-def _collect(message: Descriptor, found: dict[str, Descriptor]) -> None:
-    waiting = [message]
-    while waiting:
-        each = waiting.pop()
-        if each.full_name not in found:
-            found[each.full_name] = each
-            waiting += [field.message_type for field in each.fields if field.message_type is not None]
-
-
-def _repeated(message: Descriptor) -> Iterator[FieldDescriptor]:
-    return (field for field in message.fields if field.is_repeated)
+def _check(keyword: str, name: str, pool: Any) -> None:
+    try:
+        if keyword == "ignore_unknown_below":
+            pool.FindMessageTypeByName(name)
+            return
+        if pool.FindFieldByName(name).is_repeated:
+            return
+    except KeyError:
+        raise BindingError(f"{keyword}: nothing is called {name!r}.") from None
+    raise BindingError(f"{keyword}: {name!r} is not repeated.")
 
 
 def _described(value: object) -> str:
