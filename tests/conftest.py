@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.server import KIT_ENVIRONMENTS, RunningServer, start_server
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("flagledger", deadline=None)
+hypothesis.settings.load_profile("flagledger")
 
 
 @pytest.fixture(scope="session")
