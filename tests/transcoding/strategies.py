@@ -76,23 +76,29 @@ def messages(draw: st.DrawFn, descriptor: Any, levels: int = 3) -> Any:
         message.update(draw(st.dictionaries(TEXT, JSON, max_size=3)))
     elif kind is Kind.LIST_VALUE:
         message.extend(draw(st.lists(JSON, max_size=3)))
-    else:
-        names = draw(
-            st.sets(st.sampled_from([field.name for field in descriptor.fields]), max_size=12)
-            if descriptor.fields
-            else st.just(())
-        )
-        taken = set()
-        for name in sorted(names):
-            field = descriptor.fields_by_name[name]
-            oneof = real_oneof(field)
-            if (field.message_type is not None and levels == 0) or (oneof is not None and oneof in taken):
-                continue
-            taken.add(oneof)
-            draw(_set_field(message, field, levels))
-        if kind is Kind.WRAPPER:
-            message.value = draw(scalars(descriptor.fields_by_name["value"]))
+    elif kind is Kind.WRAPPER:
+        message.value = draw(scalars(descriptor.fields_by_name["value"]))
+    elif kind is Kind.MESSAGE:
+        draw(_set_fields(message, levels))
     return message
+
+
+@st.composite
+def _set_fields(draw: st.DrawFn, message: Any, levels: int) -> None:
+    descriptor = message.DESCRIPTOR
+    names = draw(
+        st.sets(st.sampled_from([field.name for field in descriptor.fields]), max_size=12)
+        if descriptor.fields
+        else st.just(())
+    )
+    taken = set()
+    for name in sorted(names):
+        field = descriptor.fields_by_name[name]
+        oneof = real_oneof(field)
+        if (field.message_type is not None and levels == 0) or (oneof is not None and oneof in taken):
+            continue
+        taken.add(oneof)
+        draw(_set_field(message, field, levels))
 
 
 @st.composite

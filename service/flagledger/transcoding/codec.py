@@ -27,6 +27,7 @@ _M = TypeVar("_M", bound=Message)
 
 MAX_IGNORED_PATHS: Final = 20
 _MAX_PATH_CHARACTERS: Final = 200
+_MOST_LEVELS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,8 @@ class Codec:
         self.options = options or CodecOptions()
         self._decoders = DecoderCompiler(
             proto_names=self.options.preserving_proto_field_name,
-            max_depth=self.options.max_depth,
+            # No protobuf parser takes more than 100 messages in each other, which lists of them put two levels apart.
+            max_depth=min(self.options.max_depth, _MOST_LEVELS),
             ignore_unknown_below=self.options.ignore_unknown_below,
             collect_errors_in=self.options.collect_errors_in,
             max_elements=self.options.max_elements,
@@ -89,9 +91,13 @@ class Codec:
         Return *message* as JSON text.
 
         Raises:
-            ValueError: It holds something that JSON has no word for: NaN in a Value, a Timestamp out of range.
+            ValueError: It holds something that JSON has no word for: NaN in a Value, a Timestamp out of range; or more levels
+                than orjson writes, 254.
         """
-        return orjson.dumps(self.encoder(cast("Descriptor", message.DESCRIPTOR))(message))
+        try:
+            return orjson.dumps(self.encoder(cast("Descriptor", message.DESCRIPTOR))(message))
+        except (orjson.JSONEncodeError, RecursionError):
+            raise ValueError("The message is nested too deeply to be written as JSON.") from None
 
     def decoder(self, descriptor: Descriptor) -> Decode:
         """Return the compiled decoder: `decode(parsed_json, report, depth)` writes what `build` makes a message of."""

@@ -6,6 +6,9 @@ A compiled function asks the parsed object for each field that the message has, 
 one by one: an unknown name, a null, or the other spelling. Nothing is spent on paths until something fails; then the field and
 the item that were at work say where.
 
+What is spelled otherwise is decoded a second time in the known spelling. A message that holds others leaves that to the
+outermost one, which starts over with the keys looked at first: else every level would double the time of those inside it.
+
 A compiled function for `message Trait { string trait_key = 1; google.protobuf.Value trait_value = 2; }` reads
 
 ```python
@@ -39,9 +42,13 @@ def d1(js, r, d, LENGTHS=LENGTHS):
             other = d1_plan.rest(js, r)
             if other is not None: return d1(other, r, d)
     except CodecError as e:
-        raise d1_plan.locate(e, js, f, x) from None
+        other = d1_plan.respelled(js)
+        if other is None: raise d1_plan.locate(e, js, f, x) from None
+        return d1(other, r, d)
     except MISFIT:
-        raise d1_plan.explain(js, f, x) from None
+        other = d1_plan.respelled(js)
+        if other is None: raise d1_plan.explain(js, f, x) from None
+        return d1(other, r, d)
     return o
 ```
 
@@ -51,6 +58,7 @@ where `js` is the parsed object, `r` the report of the call, `d` the level of ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -67,8 +75,10 @@ from flagledger.transcoding.codec_fields import (
     message_of,
     reachable,
     real_oneof,
+    submessages,
 )
-from flagledger.transcoding.codec_plan import MISSING, MessagePlan, Report, any_from_json
+from flagledger.transcoding.codec_maps import MapDecoder
+from flagledger.transcoding.codec_plan import MISSING, MessagePlan, Report, RespelledError, any_from_json
 from flagledger.transcoding.codec_scalars import CodecError, TooManyElementsError
 from flagledger.transcoding.codec_wire import (
     LENGTHS,
@@ -79,7 +89,6 @@ from flagledger.transcoding.codec_wire import (
     field_mask_wire,
     is_group,
     scalar_wire,
-    sized,
     tag,
     timestamp_wire,
     utf8,
@@ -91,7 +100,6 @@ Decode = Callable[[Any, Report, int], str]
 # What Python raises where JSON of one kind meets a field of another.
 MISFIT: Final = (TypeError, ValueError, OverflowError, AttributeError)
 
-_MAX_KEY_CHARACTERS: Final = 100
 # Up to here the length of a string and that of a Value around it are one byte each.
 _SHORT: Final = 126
 _SIZE: Final = "{LENGTHS[k] if k < 16384 else VARINT(k)}"
@@ -131,6 +139,7 @@ class DecoderCompiler:
             "MAX_DEPTH": max_depth,
             "MISFIT": MISFIT,
             "MISSING": MISSING,
+            "RespelledError": RespelledError,
             "TOO_DEEP": TOO_DEEP,
             "UTF8": utf8,
             "VARINT": varint,
@@ -144,10 +153,21 @@ class DecoderCompiler:
             "VALUE": dynamic.value,
         }
 
-    def decoder(self, descriptor: Descriptor, *, lenient: bool = False) -> Decode:
-        """Return the function that writes a message of *descriptor* from parsed JSON; *lenient* where an outer one is."""
-        name = self._compile(descriptor, lenient=lenient)
-        return self._globals[name]  # type: ignore[no-any-return]
+    def decoder(self, descriptor: Descriptor) -> Decode:
+        """Return the function that writes a message of *descriptor* from parsed JSON."""
+        decode: Decode = self._globals[self._compile(descriptor, lenient=False)]
+        if not any(submessages(descriptor)):
+            return decode
+
+        def whole(value: Any, report: Report, depth: int) -> str:
+            before = report.state
+            try:
+                return decode(value, report, depth)
+            except RespelledError:
+                report.start_over(before)
+                return decode(value, report, depth)
+
+        return whole
 
     def _compile(self, descriptor: Descriptor, *, lenient: bool) -> str:
         lenient = lenient or descriptor.full_name in self._ignore_unknown_below
@@ -163,8 +183,10 @@ class DecoderCompiler:
 
     def _function(self, name: str, descriptor: Descriptor, *, lenient: bool) -> str:
         kind = message_kind(descriptor)
+        failed: list[str] = []
         if kind is Kind.MESSAGE:
             body = self._fields(name, descriptor, lenient=lenient)
+            failed = self._failed(name, descriptor)
         else:
             # At the top an object or array of a Value stands at the level itself.
             body = [f"o = {self._content(kind, descriptor, 'js', 0, lenient=lenient)}"]
@@ -177,20 +199,34 @@ class DecoderCompiler:
                 "    try:",
                 *_indent(body, 2),
                 "    except CodecError as e:",
-                f"        raise {name}_plan.locate(e, js, f, x) from None",
+                *_indent([*failed, f"raise {name}_plan.locate(e, js, f, x) from None"], 2),
                 "    except MISFIT:",
-                f"        raise {name}_plan.explain(js, f, x) from None",
+                *_indent([*failed, f"raise {name}_plan.explain(js, f, x) from None"], 2),
                 "    return o",
             ]
         )
 
+    def _failed(self, name: str, descriptor: Descriptor) -> list[str]:
+        """Return the statements that see whether what failed counts at all: it may be there in another spelling, later."""
+        if self._collects(descriptor):
+            return []
+        if any(submessages(descriptor)):
+            return [f"if not r.spelling_first and {name}_plan.respelled(js): raise RespelledError from None"]
+        return [f"other = {name}_plan.respelled(js)", f"if other is not None: return {name}(other, r, d)"]
+
     def _fields(self, name: str, descriptor: Descriptor, *, lenient: bool) -> list[str]:
-        body = ["get = js.get"]
+        body = []
         if descriptor.full_name in reachable(descriptor):
             body.append("if d > MAX_DEPTH: raise CodecError(TOO_DEEP, fatal=True)")
         collecting = self._collects(descriptor)
-        # Decoding it twice would collect its errors twice: there the spelling is looked at first.
-        body += [f"js = {name}_plan.rest(js, r) or js", "get = js.get"] if collecting else ["n = 0"]
+        spelling = f"js = {name}_plan.rest(js, r) or js"
+        holds_others = any(submessages(descriptor))
+        if collecting:
+            # Decoding it twice would collect its errors twice: there the spelling is looked at first.
+            body.append(spelling)
+        elif holds_others:
+            body.append(f"if r.spelling_first and not js.keys() <= {name}_plan.fast_keys: {spelling}")
+        body += ["get = js.get"] if collecting else ["get = js.get", "n = 0"]
         body += [f"o_{oneof} = False" for oneof in dict.fromkeys(filter(None, map(real_oneof, descriptor.fields)))]
         keys = fast_keys(descriptor, proto_names=self._proto_names)
         for field in descriptor.fields:
@@ -200,7 +236,7 @@ class DecoderCompiler:
                 "if n != len(js):",
                 "    f = ''",
                 f"    other = {name}_plan.rest(js, r)",
-                f"    if other is not None: return {name}(other, r, d)",
+                f"    if other is not None: {'raise RespelledError' if holds_others else f'return {name}(other, r, d)'}",
             ]
         return body
 
@@ -316,9 +352,12 @@ class DecoderCompiler:
 
     def _map(self, field: FieldDescriptor, *, lenient: bool) -> str:
         value = map_value(field)
-        decode = None if value.message_type is None else self.decoder(message_of(value), lenient=lenient)
+        decoder = None
+        if value.message_type is not None:
+            # It may be this very function, which is not there yet.
+            decoder = partial(self._globals.__getitem__, self._compile(message_of(value), lenient=lenient))
         name = f"m_{field.full_name.replace('.', '_')}_{lenient}"
-        self._globals[name] = MapDecoder(field, decode, self._display(field))
+        self._globals[name] = MapDecoder(field, decoder, self._display(field))
         return f"o += {name}(v, r, d + 1)"
 
     def _collects(self, descriptor: Descriptor) -> bool:
@@ -329,47 +368,6 @@ class DecoderCompiler:
 
     def _display(self, field: FieldDescriptor) -> str:
         return field.name if self._proto_names else field.json_name
-
-
-class MapDecoder:
-    """Writes one map field, shown as *display*; *decode* is None where the values are scalars."""
-
-    def __init__(self, field: FieldDescriptor, decode: Decode | None, display: str) -> None:
-        self._display = display
-        key = message_of(field).fields_by_name["key"]
-        self._tag = tag(field)
-        self._key_tag = tag(key)
-        self._key = scalar_wire(key)
-        self._key_kind = field_kind(key)
-        self._value_tag = tag(map_value(field))
-        self._decode = decode
-        self._value = scalar_wire(map_value(field)) if decode is None else None
-
-    def __call__(self, value: Any, report: Report, depth: int) -> str:
-        """Return every entry with its tag; the path of an error is `[key]`."""
-        items = value.items()
-        entries = []
-        key = ""
-        try:
-            for key, item in items:
-                if self._value is not None:
-                    content = self._value(item)
-                elif self._decode is not None:
-                    collected = len(report.errors)
-                    content = sized(self._decode(item, report, depth + 1))
-                    if len(report.errors) != collected:
-                        report.prefix(collected, f"{self._display}[{key[:_MAX_KEY_CHARACTERS]}]", None)
-                entries.append(self._tag + sized(self._key_tag + self._convert_key(key) + self._value_tag + content))
-        except CodecError as error:
-            raise error.within(f"[{key[:_MAX_KEY_CHARACTERS]}]") from None
-        return "".join(entries)
-
-    def _convert_key(self, key: str) -> str:
-        if self._key_kind is Kind.BOOL:
-            if key not in {"true", "false"}:
-                raise CodecError("has to have the key true or false")
-            return self._key(key == "true")
-        return self._key(key)
 
 
 def _text(raw: str) -> str:

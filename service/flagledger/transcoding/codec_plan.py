@@ -35,6 +35,10 @@ _MAX_NAME_CHARACTERS: Final = 100
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
 
+class RespelledError(Exception):
+    """A message that holds others has fields in another spelling than the one looked for, and has to be decoded anew."""
+
+
 class ElementError(NamedTuple):
     """An element of a repeated field that could not be decoded: its index, the path of the offending field, a sentence."""
 
@@ -47,14 +51,27 @@ class Report:
     """
     What decoding one message found beside its content.
 
-    `errors` are those collected per element; `ignored` tells whether unknown fields were passed over.
+    `errors` are those collected per element; `ignored` tells whether unknown fields were passed over; `spelling_first` whether
+    the keys of messages that hold others are looked at before anything is decoded.
     """
 
-    __slots__ = ("errors", "ignored")
+    __slots__ = ("errors", "ignored", "spelling_first")
 
     def __init__(self) -> None:
         self.errors: list[ElementError] = []
         self.ignored = False
+        self.spelling_first = False
+
+    @property
+    def state(self) -> tuple[int, bool]:
+        """What `start_over` goes back to."""
+        return len(self.errors), self.ignored
+
+    def start_over(self, state: tuple[int, bool]) -> None:
+        """Forget what was found since *state*, and have spellings looked at first from now on."""
+        count, self.ignored = state
+        del self.errors[count:]
+        self.spelling_first = True
 
     def collect(self, error: CodecError, name: str, index: int) -> None:
         """Note *error* of the element at *index* of the field *name*."""
@@ -68,41 +85,52 @@ class Report:
 
 
 class MessagePlan:
-    """The slow side of one compiled decoder."""
+    """
+    The slow side of one compiled decoder.
+
+    Attributes:
+        fast_keys: The spellings that the fast path looks for.
+    """
 
     def __init__(self, descriptor: Descriptor, *, proto_names: bool, lenient: bool) -> None:
         keys = fast_keys(descriptor, proto_names=proto_names)
         self._descriptor = descriptor
         self._keys = keys
+        self.fast_keys = frozenset(keys.values())
         self._lenient = lenient
         self._canonical = {name: keys[field.name] for name, field in spellings(descriptor).items()}
         self._display = {field.name: field.name if proto_names else field.json_name for field in descriptor.fields}
 
-    def rest(self, js: dict[str, Any], report: Report) -> dict[str, Any] | None:
+    def rest(self, js: Any, report: Report) -> dict[str, Any] | None:
         """
-        Look at the keys that the fast path did not use: refuse or note unknown ones, skip nulls.
+        Look at all keys: refuse or note unknown ones.
 
         Returns:
-            The object in the spelling that the fast path knows, or None where it is in that already.
+            The object in the spelling that the fast path knows, or None where it is in that already, or is no object.
 
         Raises:
             CodecError: A name is not that of a field.
         """
-        canonical = self._canonical
-        respelled = False
-        for key in js:
-            known = canonical.get(key)
-            if known is None:
-                if not self._lenient:
-                    name = self._descriptor.full_name
-                    raise CodecError(f"is not a field of {name}", key[:_MAX_NAME_CHARACTERS])
-                report.ignored = True
-            elif known != key:
-                respelled = True
-        if not respelled:
+        if js.__class__ is not dict:
             return None
+        canonical = self._canonical
+        if not js.keys() <= canonical.keys():
+            if not self._lenient:
+                unknown = next(key for key in js if key not in canonical)
+                name = self._descriptor.full_name
+                raise CodecError(f"is not a field of {name}", unknown[:_MAX_NAME_CHARACTERS])
+            report.ignored = True
+        return self.respelled(js)
+
+    def respelled(self, js: Any) -> dict[str, Any] | None:
+        """Return *js* in the spelling that the fast path knows, or None where it is in that already, or is no object."""
+        if js.__class__ is not dict:
+            return None
+        names: dict[str, Any] = js
+        known = self._canonical
         # Of two spellings of one field the last counts, as of two equal keys.
-        return {known: value for key, value in js.items() if (known := canonical.get(key)) is not None}
+        other = {known.get(name, name): value for name, value in names.items()}
+        return None if other.keys() == names.keys() else other
 
     def locate(self, error: CodecError, js: dict[str, Any], name: str, item: Any) -> CodecError:
         """Return *error* with the path from the object *js*, where the *item* of the field *name* was at work."""

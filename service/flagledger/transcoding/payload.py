@@ -38,7 +38,10 @@ def payload(binding: Binding, message: Any, context: TranscodedContext, *, as_ev
     except Exception:
         due = binding.method.output_type.full_name
         _logger.exception(
-            "The response of %s could not be written: a %s, where %s is due.", context.full_method_name, _kind(message), due
+            "The response of %s could not be written: a %s, where %s is due.",
+            context.full_method_name,
+            _kind(message),
+            due,
         )
         raise internal("The response could not be written.") from None
 
