@@ -12,11 +12,8 @@ from flagledger.transcoding import CodecError, TooManyElementsError, Transcoder
 from flagledger.transcoding import body as bodies
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from transcoding.budget import Budget, RefusalError
 from transcoding.kitchen import Everything, KitchenServicer, Sizes, call, service
-
-
-class RefusalError(Exception):
-    """What an application raises."""
 
 
 def to_status(error: Exception) -> status_pb2.Status | None:
@@ -35,26 +32,6 @@ def mount(servicer: Any = None, **options: Any) -> Transcoder:
     return Transcoder(
         [(service("Kitchen"), servicer or KitchenServicer())], preserving_proto_field_name=True, **options
     )
-
-
-class Budget:
-    """A budget that counts."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.held = 0
-        self.peak = 0
-
-    def acquire(self, n: int) -> None:
-        """Reserve."""
-        if self.held + n > self.limit:
-            raise RefusalError("Too many bytes are in flight.")
-        self.held += n
-        self.peak = max(self.peak, self.held)
-
-    def release(self, n: int) -> None:
-        """Give back."""
-        self.held -= n
 
 
 async def test_path_variables_and_query() -> None:

@@ -14,14 +14,11 @@ from flagledger.transcoding import CodecError, Transcoder
 from google.rpc import code_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
+from transcoding.budget import Budget, RefusalError
 from transcoding.conversation import Conversation, exchange
 from transcoding.kitchen import Everything, GetRequest, HttpBody, Nested, call, service
 
 LINES = {"content-type": "application/x-ndjson"}
-
-
-class RefusalError(Exception):
-    """What an application raises."""
 
 
 def to_status(error: Exception) -> status_pb2.Status | None:
@@ -31,26 +28,6 @@ def to_status(error: Exception) -> status_pb2.Status | None:
         if isinstance(error, RefusalError)
         else None
     )
-
-
-class Budget:
-    """A budget that counts."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.held = 0
-        self.peak = 0
-
-    def acquire(self, n: int) -> None:
-        """Reserve."""
-        if self.held + n > self.limit:
-            raise RefusalError("Too many bytes are in flight.")
-        self.held += n
-        self.peak = max(self.peak, self.held)
-
-    def release(self, n: int) -> None:
-        """Give back."""
-        self.held -= n
 
 
 class RelayServicer:
