@@ -193,7 +193,7 @@ BINDING = (
         "passed over",
         "400",
         "It is refused like every other name that is no field.",
-        lambda c: c.envoy_alone("is not a field of", request=r"\?=a"),
+        lambda c: c.envoy_alone("has no name", request=r"\?=a"),
     ),
     row(
         "a `%` in the query that starts no escape",
