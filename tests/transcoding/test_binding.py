@@ -70,6 +70,45 @@ async def test_a_path_that_names_what_the_body_holds() -> None:
     assert (200, {"nested": {"name": "shelves/7", "size": 3}}) == (answer.status, answer.json)
 
 
+def test_a_second_member_of_a_oneof() -> None:
+    """A path that sets another member of a oneof than the body does refuses to start."""
+    config = {
+        "http": {
+            "rules": [
+                {
+                    "selector": "kitchen.v1.Kitchen.Echo",
+                    "post": "/v1/choices/{choice_string}",
+                    "body": "choice_nested",
+                }
+            ]
+        }
+    }
+    with pytest.raises(BindingError, match="choice_string sets a second member of the oneof 'choice'"):
+        Transcoder([(service("Kitchen"), KitchenServicer())], service_config=config)
+
+
+async def test_a_parameter_that_would_replace_the_path() -> None:
+    """A query parameter cannot replace what the path has set, by another member of its oneof."""
+    config = {"http": {"rules": [{"selector": "kitchen.v1.Kitchen.Echo", "get": "/v1/choices/{choice_string}"}]}}
+    app = Transcoder([(service("Kitchen"), KitchenServicer())], service_config=config)
+    answer = await call(app, "GET", "/v1/choices/a?choiceInt=3")
+
+    assert 400 == answer.status
+    assert "choice" in answer.json["message"]
+
+
+async def test_head_is_what_get_is() -> None:
+    """HEAD goes where GET does, before a rule for any method that the path reaches too."""
+    rules = [
+        {"selector": "kitchen.v1.Kitchen.Get", "get": "/v1/{name=shelves/*}"},
+        {"selector": "kitchen.v1.Kitchen.Echo", "custom": {"kind": "*", "path": "/v1/{string_field=**}"}},
+    ]
+    app = Transcoder([(service("Kitchen"), KitchenServicer())], service_config={"http": {"rules": rules}})
+    names = [app.match(method, "/v1/shelves/7").target.binding.method_name for method in ("GET", "HEAD", "PUT")]
+
+    assert ["Get", "Get", "Echo"] == names
+
+
 def test_knows_its_paths() -> None:
     """A parent application can ask whether a path is served here, and by which rpc."""
     app = Transcoder([(service("Kitchen"), KitchenServicer())])

@@ -111,6 +111,44 @@ async def test_deadline_of_authorize() -> None:
     assert 504 == answer.status
 
 
+async def test_cancellation_of_the_servicer_itself() -> None:
+    """A CancelledError that is none of the call's, of a task of the servicer's own, is a failure like others."""
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    class Careless(RelayServicer):
+        async def Raw(self, request: Any, context: Any) -> Any:
+            await cancelled()
+
+    async def authorize(method: str, context: Any) -> None:
+        await cancelled()
+
+    for options in ({}, {"authorize": authorize}):
+        for headers in ({}, {"grpc-timeout": "5S"}):
+            answer = await call(mount(Careless(), **options), "POST", "/v1/raw/bytes", b"", headers)
+            assert (500, 2) == (answer.status, answer.json["code"])
+
+
+@pytest.mark.parametrize("metadata", [(("a", 5),), (("x-http-code", 202),), ((b"a", "b"),), (("a", None),)])
+async def test_metadata_of_another_kind(metadata: Any) -> None:
+    """Metadata that is no text is the servicer's failure, and an answer all the same."""
+
+    class Careless(RelayServicer):
+        async def Raw(self, request: Any, context: Any) -> Any:
+            await context.send_initial_metadata(metadata)
+
+    class CarelessAtTheEnd(RelayServicer):
+        async def Raw(self, request: Any, context: Any) -> Any:
+            context.set_trailing_metadata(metadata)
+
+    for servicer in (Careless(), CarelessAtTheEnd()):
+        answer = await call(mount(servicer), "POST", "/v1/raw/bytes", b"")
+        assert (500, 2) == (answer.status, answer.json["code"])
+
+
 async def test_timeout_of_the_servicer_itself() -> None:
     """A TimeoutError of the servicer's own is none of the call's, with a deadline and without."""
 

@@ -233,6 +233,26 @@ async def test_refusing_handler(target: str, body: bytes) -> None:
     assert "Bearer" == answer.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize("target", ["POST /v1/raw/bytes", "POST /v1/talk"])
+async def test_synchronous_handler(target: str) -> None:
+    """A synchronous handler refuses, as under grpc.aio, in a thread and with the context variables of the call."""
+    seen = []
+
+    def deny(request: Any, context: Any) -> None:
+        seen.append((VARIABLE.get(), context.invocation_metadata()))
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "Not today.")
+
+    async def act(continuation: Continuation, details: Any) -> Any:
+        VARIABLE.set("here")
+        return grpc.unary_unary_rpc_method_handler(deny)
+
+    servicer = Servicer()
+    answer = await exchange(mount(servicer, act), *target.split(), b"{}\n", LINES)
+
+    assert (403, "Not today.", None) == (answer.status, answer.json["message"], servicer.context)
+    assert [("here", ())] == seen
+
+
 async def test_answering_handler() -> None:
     """A handler of a single message answers for a stream of one, and needs a message where the rpc takes them."""
 

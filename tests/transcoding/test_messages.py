@@ -415,6 +415,16 @@ async def test_gzip() -> None:
     assert (102, True) == (answer.body.count(b"\n"), conversation.is_whole)
 
 
+async def test_blank_lines_are_bounded() -> None:
+    """Lines that are blank count as well, a message at a time: compressed they cost next to nothing to send."""
+    app = mount(RelayServicer(), max_body_bytes=100_000)
+    headers = LINES | {"content-encoding": "gzip"}
+    refused = await exchange(app, "POST", "/v1/relay", gzip.compress(b"{}\n" + b"\n" * (64 << 20)), headers)
+    taken = await exchange(app, "POST", "/v1/relay", gzip.compress((b"\n" * 80_000 + b"{}\n") * 5), headers)
+
+    assert (413, 200) == (refused.status, taken.status)
+
+
 async def test_gzip_is_bounded() -> None:
     """A line that grows beyond the limit is refused once it does, however little was sent for it."""
     budget = Budget(1 << 30)

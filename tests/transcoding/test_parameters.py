@@ -8,6 +8,7 @@ from flagledger.transcoding.parameters import QueryBinder
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
+from transcoding.conformance import Chain
 from transcoding.kitchen import Everything
 
 
@@ -105,6 +106,28 @@ def test_refused(query: str, path: str) -> None:
         bind(query)
 
     assert path == caught.value.path
+
+
+def test_names_without_end() -> None:
+    """A message that holds itself has names without end, in two spellings: they are not all kept."""
+    binder = QueryBinder(Chain.DESCRIPTOR, taken=frozenset(), everything_taken=False)
+    for number in range(1100):
+        spelled = "".join(f"{'left_node' if number >> bit & 1 else 'leftNode'}." for bit in range(11))
+        binder.bind(Chain(), f"{spelled}nodeName=a".encode())
+
+    assert 1000 == len(binder._known)
+
+
+def test_a_oneof_that_is_taken() -> None:
+    """A parameter cannot set another member of a oneof that the path or the body sets."""
+    binder = QueryBinder(
+        Everything.DESCRIPTOR,
+        taken=frozenset({"choice_string"}),
+        everything_taken=False,
+        oneofs={("", "choice"): "choice_string"},
+    )
+    with pytest.raises(CodecError, match="second member of the oneof 'choice'"):
+        binder.bind(Everything(), b"choiceInt=3")
 
 
 def test_without_a_name() -> None:

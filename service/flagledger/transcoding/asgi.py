@@ -30,7 +30,7 @@ from flagledger.transcoding.handlers import Interception, method_of
 from flagledger.transcoding.incoming import Incoming
 from flagledger.transcoding.payload import content_type, payload
 from flagledger.transcoding.refusals import OnCodecError, Refusal, ToStatus, internal
-from flagledger.transcoding.router import Match, Router
+from flagledger.transcoding.router import ANY_METHOD, Match, Router
 from flagledger.transcoding.service_config import ServiceConfig, configured
 from flagledger.transcoding.settings import Authorize, CallSettings
 from flagledger.transcoding.stream import StreamedAnswer
@@ -197,10 +197,13 @@ class Transcoder:
 
     def match(self, http_method: str, raw_path: str) -> Match | None:
         """Return the match of a path, or None; HEAD is answered where GET is."""
-        match = self._router.match(http_method, raw_path)
-        if match is None and http_method == "HEAD":
-            return self._router.match("GET", raw_path)
-        return match
+        if http_method == "HEAD":
+            # What a GET answers, without its body, goes before a rule for any method that this path reaches too.
+            match = self._router.match("HEAD", raw_path)
+            if match is None or match.target.binding.http_method == ANY_METHOD:
+                return self._router.match("GET", raw_path) or match
+            return match
+        return self._router.match(http_method, raw_path)
 
     def owns(self, raw_path: str) -> bool:
         """Tell whether a path has a route under any HTTP method, so that its OPTIONS and 405 are answered here."""

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 
 from flagledger.transcoding.codec import Codec, build, is_plain_message
 from flagledger.transcoding.codec_decode import Decode
-from flagledger.transcoding.codec_fields import SCALARS, field_kind, message_of
+from flagledger.transcoding.codec_fields import SCALARS, field_kind, message_of, real_oneof
 from flagledger.transcoding.codec_plan import Report
 from flagledger.transcoding.codec_scalars import CodecError
 from flagledger.transcoding.codec_wire import sized, tag
@@ -100,7 +100,12 @@ class Binding:
             # The path may name what lies in it, as it does where a resource is updated (AIP-134): it is set last, and counts.
             taken.add(self._body_field.name)
         self.is_raw = self.has_body and _is_http_body(method.input_type, self._body_field)
-        self._query = QueryBinder(method.input_type, taken=frozenset(taken), everything_taken=rule.body == WHOLE_BODY)
+        self._query = QueryBinder(
+            method.input_type,
+            taken=frozenset(taken),
+            everything_taken=rule.body == WHOLE_BODY,
+            oneofs=self._taken_oneofs(),
+        )
         self._decode = self._body_decoder()
         field = self._body_field
         # What goes before a body that is one message of a field.
@@ -144,6 +149,21 @@ class Binding:
                 f"{self._rpc}: {what} names {name!r}, which is not a top-level field of {descriptor.full_name}."
             )
         return field
+
+    def _taken_oneofs(self) -> dict[tuple[str, str], str]:
+        """Return which member of which oneof the path and the body set."""
+        found: dict[tuple[str, str], str] = {}
+        field = self._body_field
+        oneof = None if field is None else real_oneof(field)
+        if field is not None and oneof is not None:
+            found["", oneof] = field.name
+        for variable in self._variables.values():
+            for holder, name, member in variable.oneofs:
+                if found.setdefault((holder, name), member) != member:
+                    raise BindingError(
+                        f"{self._rpc}: the path variable {variable.name} sets a second member of the oneof {name!r}."
+                    )
+        return found
 
     def _body_decoder(self) -> Decode:
         if self._body_field is not None and is_plain_message(self._body_field):

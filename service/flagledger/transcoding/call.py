@@ -75,6 +75,9 @@ async def _perform(
             method = await _intercepted(target.interception, binding, context)
     except Refusal:
         raise
+    except asyncio.CancelledError as error:
+        _raise_if_cancelled()
+        raise from_exception(error, context, settings.to_status, body_unread=True) from None
     except Exception as error:  # noqa: BLE001  # whatever the application raises is mapped
         raise from_exception(error, context, settings.to_status, body_unread=True) from None
     reservation = bodies.Reservation(settings.body_budget)
@@ -144,10 +147,11 @@ async def _run(
 ) -> Any:
     try:
         response = await method(request, context)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
         if running.reason is not None:
             raise running.reason from None
-        raise
+        _raise_if_cancelled()
+        raise from_exception(error, context, settings.to_status) from None
     except (Refusal, bodies.ClientGoneError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever the servicer raises is mapped
@@ -162,6 +166,13 @@ async def _run(
     if failure is not None:
         raise Refusal(statuses.http_status(failure.code), failure)
     return response
+
+
+def _raise_if_cancelled() -> None:
+    """Raise where it is this call that was cancelled, and not something of the application's own that it waited for."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _request(

@@ -146,7 +146,7 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
         self.raise_for_termination()
         if self._initial_sent or self.http_status:
             raise grpc.aio.UsageError("Initial metadata was sent before.")
-        self._initial = tuple(initial_metadata)
+        self._initial = _checked(initial_metadata)
         self._initial_sent = True
 
     async def abort(
@@ -164,7 +164,7 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
         self._aborted = grpc.aio.AbortError("Locally aborted.")
         self._code = code
         self._details = details or self._details
-        self._trailing = tuple(trailing_metadata) or self._trailing
+        self._trailing = _checked(trailing_metadata) or self._trailing
         self._status = statuses.from_trailing_metadata(code.value[0], self._details, self._trailing)
         raise self._aborted
 
@@ -174,7 +174,7 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         """Keep metadata that goes out as headers of the answer; that of a stream goes nowhere."""
-        self._trailing = tuple(trailing_metadata)
+        self._trailing = _checked(trailing_metadata)
 
     def invocation_metadata(self) -> tuple[Metadatum, ...]:  # type: ignore[override]  # named pairs
         """Return the metadata that the allow-list made of the request's headers."""
@@ -355,6 +355,16 @@ class TranscodedContext(grpc.aio.ServicerContext[Any, Any]):
 def _status_code(code: grpc.StatusCode | int) -> grpc.StatusCode:
     """Return a code that may have been given as its number, which grpc.aio takes too."""
     return statuses.grpc_code(code) if isinstance(code, int) else code
+
+
+def _checked(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """Return *metadata* as pairs; TypeError, which the servicer sees, where it is something else, as under grpc.aio."""
+    pairs = tuple(metadata)
+    for pair in pairs:
+        key, value = pair
+        if not isinstance(key, str) or not isinstance(value, str | bytes):
+            raise TypeError(f"Metadata is pairs of a text and a text or bytes, and not {pair!r}.")
+    return pairs
 
 
 def metadata_value(key: str, raw: bytes) -> str | bytes:

@@ -8,6 +8,7 @@ They run before anything of the body is read, in the task of the servicer, so th
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections import namedtuple
@@ -94,9 +95,37 @@ def behavior(handler: Handler, binding: Binding) -> Method:
         _logger.error("An interceptor answered %s with a handler of streams.", binding.full_method_name)
         raise internal("The call failed unexpectedly.")
     method: Method = getattr(handler, _BEHAVIORS[takes, returns])
+    if not takes and not returns:
+        method = _awaited(method)
     if binding.streams and not returns:
         method = _returning(method)
     return _taking(method) if binding.takes_stream and not takes else method
+
+
+class _InThread:
+    """The context of a call as a synchronous handler has it, in a thread of its own: what is awaited elsewhere is waited for."""
+
+    def __init__(self, context: TranscodedContext, loop: asyncio.AbstractEventLoop) -> None:
+        self._context = context
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._context, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *given, **named: asyncio.run_coroutine_threadsafe(found(*given, **named), self._loop).result()
+
+
+def _awaited(method: Method) -> Method:
+    """Return *method* as it is, or run in a thread where it is synchronous, as grpc.aio does: interceptors refuse with such."""
+    if not inspect.isfunction(method) or inspect.iscoroutinefunction(method):
+        return method
+
+    async def run(request: Any, context: TranscodedContext) -> Any:
+        found = await asyncio.to_thread(method, request, _InThread(context, asyncio.get_running_loop()))
+        return await found if inspect.isawaitable(found) else found
+
+    return run
 
 
 def _returning(method: Method) -> Method:

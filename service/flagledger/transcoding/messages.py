@@ -118,9 +118,15 @@ class MessageStream:
         """Return the next line that is not blank, or None after the last."""
         most = self._settings.max_body_bytes
         buffer = self._buffer
+        passed_over = 0
         while True:
             if not self._searched:
-                del buffer[: _blank(buffer)]
+                blank = _blank(buffer)
+                passed_over += blank
+                del buffer[:blank]
+                # They cost next to nothing to send, compressed, and are work all the same.
+                if passed_over > most:
+                    raise bodies.BodyTooLargeError
             end = buffer.find(b"\n", self._searched)
             if (len(buffer) if end < 0 else end) > most:
                 raise bodies.BodyTooLargeError

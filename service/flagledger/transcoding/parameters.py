@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -27,6 +28,8 @@ _MALFORMED_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _MAX_PARAMETERS: Final = 1_000
 _MAX_LEVELS: Final = 32
 _MAX_NAME_CHARACTERS: Final = 100
+# Of a message that holds itself there are names without end, and who asks chooses them.
+_MAX_KNOWN: Final = 1_000
 
 # How the text of a message that JSON writes as a string is set.
 _FROM_TEXT: Final[dict[Kind, Callable[[Any], str]]] = {
@@ -131,13 +134,21 @@ class QueryBinder:
         descriptor: The request message.
         taken: Field paths that the path or the body of the request sets; no parameter may name them.
         everything_taken: Whether the body is the whole message, so that no parameter is possible.
+        oneofs: Which member of a oneof the path or the body sets: by the path of the message that it is in, and its name.
     """
 
-    def __init__(self, descriptor: Descriptor, *, taken: frozenset[str], everything_taken: bool) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        *,
+        taken: frozenset[str],
+        everything_taken: bool,
+        oneofs: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    ) -> None:
         self._descriptor = descriptor
         self._taken = taken
         self._everything_taken = everything_taken
-        # Only names that exist get in here, so that its size is bounded by the descriptor.
+        self._oneofs = oneofs
         self._known: dict[str, Parameter] = {}
 
     def bind(self, message: Any, query: bytes) -> None:
@@ -148,7 +159,7 @@ class QueryBinder:
             CodecError: A parameter is unknown, not possible, repeated, or does not fit; the path names it.
         """
         seen: set[str] = set()
-        oneofs: dict[tuple[str, str], str] = {}
+        oneofs = dict(self._oneofs)
         for name, text in _pairs(query):
             parameter = self._known.get(name) or self._resolve(name)
             if not parameter.repeated and parameter.name in seen:
@@ -171,7 +182,8 @@ class QueryBinder:
         names = [field.name for field in path]
         if any(".".join(names[:level]) in self._taken for level in range(1, len(names) + 1)):
             raise CodecError("cannot be a query parameter: the path or the body sets it", shown)
-        self._known[name] = parameter
+        if len(self._known) < _MAX_KNOWN:
+            self._known[name] = parameter
         return parameter
 
 

@@ -55,14 +55,14 @@ def internal(message: str) -> Refusal:
 
 
 def from_exception(
-    error: Exception, context: TranscodedContext, to_status: ToStatus | None, *, body_unread: bool = False
+    error: BaseException, context: TranscodedContext, to_status: ToStatus | None, *, body_unread: bool = False
 ) -> Refusal:
     """Return the answer for what a servicer, an interceptor, `authorize` or the budget raised."""
     status: status_pb2.Status | None = None
     try:
         if isinstance(error, grpc.aio.AbortError):
             status = context.failure()
-        elif to_status is not None:
+        elif to_status is not None and isinstance(error, Exception):
             status = to_status(error)
         if status is None or status.code == code_pb2.OK:
             # A code that was set before raising counts, as it does for grpc.aio: so do generated servicers answer UNIMPLEMENTED.

@@ -25,15 +25,16 @@ class Running:
         reason: What the call was ended with, whatever the servicer makes of being cancelled; None where it was not.
     """
 
-    __slots__ = ("_task", "reason")
+    __slots__ = ("_has_ended", "_task", "reason")
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
         self.reason: Exception | None = None
+        self._has_ended = False
 
     def end(self, reason: Exception) -> None:
         """Cancel the servicer; the first reason counts."""
-        if self.reason is None:
+        if self.reason is None and not self._has_ended:
             self.reason = reason
             if self._task is not None:
                 self._task.cancel()
@@ -47,7 +48,8 @@ class Running:
         raise asyncio.CancelledError
 
     def stop(self) -> None:
-        """Take note that the servicer has ended."""
+        """Take note that the servicer has ended: from here on nothing cancels the task."""
+        self._has_ended = True
         if self.reason is not None and self._task is not None:
             # The cancellation was ours, and has been dealt with.
             self._task.uncancel()

@@ -146,7 +146,6 @@ class StreamedAnswer:
     async def _start(self, first: Any) -> None:
         context = self._context
         status = context.success_status(initial_only=True)
-        context.begin(status)
         headers: list[tuple[bytes, bytes]] = []
         if status == NO_CONTENT:
             self._is_bare = True
@@ -155,6 +154,8 @@ class StreamedAnswer:
             if self._as_events:
                 headers.append(_NO_CACHE)
         headers += context.response_headers(initial_only=True)
+        # From here on the answer counts as begun; whatever can fail of it has been made.
+        context.begin(status)
         headers += self._extra_headers(context)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
