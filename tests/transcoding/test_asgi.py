@@ -396,6 +396,20 @@ class Failing(KitchenServicer):
         return await self.act(request, context) or request
 
 
+async def test_a_header_that_does_not_fit_hides_no_other() -> None:
+    """Whoever is asked who calls sees the headers behind one that is not base64, which is a 400 after that."""
+    seen = []
+
+    async def authorize(method: str, context: Any) -> None:
+        seen.append(context.metadata("x-key"))
+
+    app = mount(authorize=authorize, header_allow_list=["x-key", "trace-bin"])
+    answer = await call(app, "GET", "/v1/find", headers={"trace-bin": "!", "x-key": "k"})
+
+    assert (400, ["k"]) == (answer.status, seen)
+    assert "trace-bin" in answer.json["message"]
+
+
 async def test_abort() -> None:
     """An abort is its code and message."""
 

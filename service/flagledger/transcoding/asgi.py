@@ -296,19 +296,21 @@ class Transcoder:
         fault: CodecError | None = None
         deadline: float | None = None
         allow_list = self._allow_list
-        try:
-            for name, value in scope["headers"]:
-                headers[name] = value
-                key = allow_list.get(name)
-                if key is not None:
+        for name, value in scope["headers"]:
+            headers[name] = value
+            key = allow_list.get(name)
+            if key is not None:
+                try:
                     metadata.append(Metadatum(key, metadata_value(key, value)))
+                except CodecError as error:
+                    # A 400, which comes last of all refusals: who asks is known by then from the other headers.
+                    fault = error
+        try:
             timeout = headers.get(b"grpc-timeout")
             if timeout is not None:
                 deadline = asyncio.get_running_loop().time() + timeout_seconds(timeout.decode("latin-1"))
         except CodecError as error:
-            # A 400, which comes last of all refusals.
             fault = error
-            headers = dict(scope["headers"])
         context = TranscodedContext(
             full_method_name=match.target.binding.full_method_name,
             http_method=scope["method"],
