@@ -253,6 +253,46 @@ async def test_synchronous_handler(target: str) -> None:
     assert [("here", ())] == seen
 
 
+class Denier:
+    """Refuses in every form that a handler may have."""
+
+    def __call__(self, request: Any, context: Any) -> None:
+        """Refuse as an object."""
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "Not today.")
+
+    def deny(self, request: Any, context: Any) -> None:
+        """Refuse as a method."""
+        self(request, context)
+
+    async def abort(self, request: Any, context: Any) -> None:
+        """Refuse in the loop."""
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "Not today.")
+
+    def hand_on(self, request: Any, context: Any) -> Awaitable[None]:
+        """Leave it to a coroutine."""
+        return self.abort(request, context)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("form", ["object", "method", "partial", "hands on"])
+async def test_forms_of_synchronous_handlers(form: str) -> None:
+    """A method, an object and what hands on to a coroutine refuse as a function does, and the loop goes on."""
+    denier = Denier()
+    deny: Any = {
+        "object": denier,
+        "method": denier.deny,
+        "partial": functools.partial(denier.deny),
+        "hands on": denier.hand_on,
+    }[form]
+
+    async def act(continuation: Continuation, details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(deny)
+
+    answer = await exchange(mount(Servicer(), act), "POST", "/v1/raw/bytes", b"{}", {})
+
+    assert (403, "Not today.") == (answer.status, answer.json["message"])
+
+
 async def test_answering_handler() -> None:
     """A handler of a single message answers for a stream of one, and needs a message where the rpc takes them."""
 

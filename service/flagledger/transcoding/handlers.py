@@ -113,12 +113,28 @@ class _InThread:
         found = getattr(self._context, name)
         if not inspect.iscoroutinefunction(found):
             return found
-        return lambda *given, **named: asyncio.run_coroutine_threadsafe(found(*given, **named), self._loop).result()
+
+        def call(*given: Any, **named: Any) -> Any:
+            coroutine = found(*given, **named)
+            # A handler may hand on to a coroutine, which runs in the loop: waiting for the loop there would stop it for ever.
+            if _is_running(self._loop):
+                return coroutine
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+        return call
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether *loop* is what runs this thread."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _awaited(method: Method) -> Method:
     """Return *method* as it is, or run in a thread where it is synchronous, as grpc.aio does: interceptors refuse with such."""
-    if not inspect.isfunction(method) or inspect.iscoroutinefunction(method):
+    if _is(inspect.iscoroutinefunction, method):
         return method
 
     async def run(request: Any, context: TranscodedContext) -> Any:
