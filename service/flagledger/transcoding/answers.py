@@ -59,11 +59,8 @@ class Answers:
             found = [(b"content-type", media_type), (b"content-length", b"%d" % len(content))]
         found += context.response_headers()
         found += self.extra_headers(context)
-        if incoming.is_reading:
-            await _send_early(scope, incoming.headers, status, found, content, incoming.receive, send)
-            return
-        await send({"type": "http.response.start", "status": status, "headers": found})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
+        unread = incoming.is_reading and _may_be_large(incoming.headers)
+        await _send(scope, status, found, content, incoming.receive, send, unread=unread)
 
     async def refuse(
         self,
@@ -83,11 +80,8 @@ class Answers:
             context.finish(refusal.http_status)
             found += context.response_headers()
             found += self.extra_headers(context)
-        if refusal.body_unread:
-            await _send_early(scope, headers, refusal.http_status, found, content, receive, send)
-            return
-        await send({"type": "http.response.start", "status": refusal.http_status, "headers": found})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
+        unread = refusal.body_unread and _may_be_large(headers)
+        await _send(scope, refusal.http_status, found, content, receive, send, unread=unread)
 
     async def unrouted(self, scope: Scope, methods: set[str], receive: bodies.Receive, send: bodies.Send) -> None:
         """Answer a request that has no route; *methods* are those that its path has one under."""
@@ -121,17 +115,17 @@ class Answers:
             return []
 
 
-async def _send_early(
+async def _send(
     scope: Scope,
-    headers: dict[bytes, bytes],
     status: int,
     found: list[tuple[bytes, bytes]],
     content: bytes,
     receive: bodies.Receive,
     send: bodies.Send,
+    *,
+    unread: bool,
 ) -> None:
-    """Send an answer to a request whose body may still be on its way."""
-    unread = _may_be_large(headers)
+    """Send an answer; *unread* tells that much of the request's body may still be on its way."""
     if unread and scope.get("http_version", "1.1").startswith("1"):
         found.append(_CLOSE)
     await send({"type": "http.response.start", "status": status, "headers": found})

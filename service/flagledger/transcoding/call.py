@@ -15,11 +15,11 @@ from flagledger.transcoding.binding import Binding
 from flagledger.transcoding.codec import CodecError, Report, load
 from flagledger.transcoding.context import TranscodedContext
 from flagledger.transcoding.handlers import Interception, Method, behavior
-from flagledger.transcoding.incoming import Incoming, body_encoding, check_type, media_type
+from flagledger.transcoding.incoming import NOT_GZIP, Incoming, body_encoding, check_type, media_type
 from flagledger.transcoding.intake import Pump
 from flagledger.transcoding.messages import MessageStream
 from flagledger.transcoding.refusals import Refusal, from_exception, misfit, of_body
-from flagledger.transcoding.running import DisconnectWatch, EnoughError, Running
+from flagledger.transcoding.running import DisconnectWatch, EnoughError, Running, raise_if_cancelled
 from flagledger.transcoding.settings import CallSettings
 from flagledger.transcoding.stream import StreamedAnswer
 
@@ -76,7 +76,7 @@ async def _perform(
     except Refusal:
         raise
     except asyncio.CancelledError as error:
-        _raise_if_cancelled()
+        raise_if_cancelled()
         raise from_exception(error, context, settings.to_status, body_unread=True) from None
     except Exception as error:  # noqa: BLE001  # whatever the application raises is mapped
         raise from_exception(error, context, settings.to_status, body_unread=True) from None
@@ -150,7 +150,7 @@ async def _run(
     except asyncio.CancelledError as error:
         if running.reason is not None:
             raise running.reason from None
-        _raise_if_cancelled()
+        raise_if_cancelled()
         raise from_exception(error, context, settings.to_status) from None
     except (Refusal, bodies.ClientGoneError):
         raise
@@ -166,13 +166,6 @@ async def _run(
     if failure is not None:
         raise Refusal(statuses.http_status(failure.code), failure)
     return response
-
-
-def _raise_if_cancelled() -> None:
-    """Raise where it is this call that was cancelled, and not something of the application's own that it waited for."""
-    task = asyncio.current_task()
-    if task is None or task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def _request(
@@ -235,7 +228,7 @@ async def _body(
         if encoding == b"gzip":
             return bodies.gunzip(data, max_bytes=settings.max_body_bytes, reservation=reservation)
     except bodies.BodyMalformedError:
-        raise CodecError("The body is not gzip as a whole, though its Content-Encoding says so.") from None
+        raise CodecError(NOT_GZIP) from None
     except bodies.ClientGoneError:
         raise
     except Exception as error:  # noqa: BLE001  # what the application's budget raises

@@ -69,6 +69,7 @@ from flagledger.transcoding.codec_fields import (
     Kind,
     fast_keys,
     field_kind,
+    indent,
     is_map,
     map_value,
     message_kind,
@@ -197,11 +198,11 @@ class DecoderCompiler:
                 "    x = None",
                 "    o = ''",
                 "    try:",
-                *_indent(body, 2),
+                *indent(body, 2),
                 "    except CodecError as e:",
-                *_indent([*failed, f"raise {name}_plan.locate(e, js, f, x) from None"], 2),
+                *indent([*failed, f"raise {name}_plan.locate(e, js, f, x) from None"], 2),
                 "    except MISFIT:",
-                *_indent([*failed, f"raise {name}_plan.explain(js, f, x) from None"], 2),
+                *indent([*failed, f"raise {name}_plan.explain(js, f, x) from None"], 2),
                 "    return o",
             ]
         )
@@ -256,8 +257,8 @@ class DecoderCompiler:
             inner += self._write(field, kind, "v", 1, lenient=lenient)
         if kind in {Kind.VALUE, Kind.NULL} and not field.is_repeated:
             # Null is a value there.
-            return [f"v = get({key!r}, MISSING)", "if v is not MISSING:", *_indent(inner, 1)]
-        return [f"v = get({key!r})", "if v is not None:", *_indent(inner, 1)]
+            return [f"v = get({key!r}, MISSING)", "if v is not MISSING:", *indent(inner, 1)]
+        return [f"v = get({key!r})", "if v is not None:", *indent(inner, 1)]
 
     def _write(self, field: FieldDescriptor, kind: Kind, value: str, deeper: int, *, lenient: bool) -> list[str]:
         """
@@ -340,14 +341,14 @@ class DecoderCompiler:
         if collecting:
             lines += [
                 "    try:",
-                *_indent(write, 2),
+                *indent(write, 2),
                 "    except CodecError as e:",
                 "        if e.fatal: raise",
                 f"        r.collect(e, {self._display(field)!r}, i)",
                 f'        o += "{_text(tag(field))}{_text(chr(0))}"',
             ]
         else:
-            lines += _indent(write, 1)
+            lines += indent(write, 1)
         return lines
 
     def _map(self, field: FieldDescriptor, *, lenient: bool) -> str:
@@ -373,7 +374,3 @@ class DecoderCompiler:
 def _text(raw: str) -> str:
     """Return characters below U+0100 as they are written inside quotes, so that none of them means anything there."""
     return "".join(f"\\x{ord(character):02x}" for character in raw)
-
-
-def _indent(lines: list[str], levels: int) -> list[str]:
-    return ["    " * levels + line for line in lines]

@@ -41,6 +41,7 @@ from flagledger.transcoding.codec_fields import (
     attribute,
     enum_of,
     field_kind,
+    indent,
     is_map,
     map_value,
     message_kind,
@@ -114,7 +115,7 @@ class EncoderCompiler:
         if kind is not Kind.MESSAGE:
             return f"def {name}(m):\n    return {kind.name}(m)"
         body = ["o = {}", *self._fields(descriptor, "m", "o"), "return o"]
-        return "\n".join([f"def {name}(m):", *_indent(body)])
+        return "\n".join([f"def {name}(m):", *indent(body)])
 
     def _fields(self, descriptor: Descriptor, message: str, out: str) -> list[str]:
         """Return the statements that put what the variable *message* holds into the dict *out*."""
@@ -136,7 +137,7 @@ class EncoderCompiler:
             return [*lines, f"if v is not None or {is_set}: {store} = v"]
         if kind is Kind.MESSAGE and _is_leaf(message_of(field)):
             inner = [f"n = {read}", f"{store} = p = {{}}", *self._fields(message_of(field), "n", "p")]
-            return [f"if {is_set}:", *_indent(inner)]
+            return [f"if {is_set}:", *indent(inner)]
         if field.message_type is not None:
             return [f"if {is_set}: {store} = {self._expression(field, read)}"]
         if self._always and not field.has_presence:
@@ -156,7 +157,7 @@ class EncoderCompiler:
             return [f"if v: {store} = v"]
         if kind is Kind.MESSAGE and _is_leaf(message_of(field)):
             each = ["p = {}", *self._fields(message_of(field), "n", "p"), "l.append(p)"]
-            return ["if v:", f"    {store} = l = []", "    for n in v:", *_indent(each, 2)]
+            return ["if v:", f"    {store} = l = []", "    for n in v:", *indent(each, 2)]
         return [f"if v: {store} = [{self._expression(field, 'x')} for x in v]"]
 
     def _has(self, field: FieldDescriptor) -> str:
@@ -219,7 +220,3 @@ def _map_key(key: FieldDescriptor) -> str:
 def _is_leaf(descriptor: Descriptor) -> bool:
     """Tell whether a message holds no other: such a one is written where it stands, without a call."""
     return all(field_kind(field) is not Kind.MESSAGE for field in descriptor.fields)
-
-
-def _indent(lines: list[str], levels: int = 1) -> list[str]:
-    return ["    " * levels + line for line in lines]

@@ -164,3 +164,8 @@ def fast_keys(descriptor: Descriptor, *, proto_names: bool) -> dict[str, str]:
     if proto_names and all(names[field.name] is field for field in descriptor.fields):
         return {field.name: field.name for field in descriptor.fields}
     return {field.name: field.json_name for field in descriptor.fields}
+
+
+def indent(lines: list[str], levels: int = 1) -> list[str]:
+    """Return statements of a compiled codec, that many levels further in."""
+    return ["    " * levels + line for line in lines]

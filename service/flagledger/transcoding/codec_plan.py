@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +19,7 @@ from flagledger.transcoding.codec_fields import (
     spellings,
 )
 from flagledger.transcoding.codec_scalars import (
+    INTEGER,
     CodecError,
     bool_from_json,
     bytes_from_json,
@@ -32,7 +32,6 @@ from flagledger.transcoding.codec_scalars import (
 MISSING: Final = object()
 
 _MAX_NAME_CHARACTERS: Final = 100
-_INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
 
 class RespelledError(Exception):
@@ -206,7 +205,7 @@ def _enum(enum: EnumDescriptor) -> Callable[[Any], int]:
         if value.__class__ is str and value in numbers:
             return numbers[value]
         try:
-            if value.__class__ is str and not _INTEGER.fullmatch(value):
+            if value.__class__ is str and not INTEGER.fullmatch(value):
                 raise CodecError("is not an integer")
             number = integer_from_json(value, FieldDescriptor.TYPE_ENUM)
         except CodecError:

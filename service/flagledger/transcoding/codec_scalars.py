@@ -20,7 +20,8 @@ from google.protobuf.descriptor import FieldDescriptor
 
 SAFE_INTEGER: Final = 2**53
 
-_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
+NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _TIMESTAMP: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
@@ -35,13 +36,13 @@ _MAX_DURATION_SECONDS: Final = 315_576_000_000
 _SECONDS_PER_DAY: Final = 86_400
 _MAX_NANOS: Final = 999_999_999
 _EPOCH_DAY: Final = dt.date(1970, 1, 1).toordinal()
-_FLOAT_MAX: Final = float.fromhex("0x1.fffffep+127")
+FLOAT_MAX: Final = float.fromhex("0x1.fffffep+127")
 # From here on a number is rounded to beyond the largest float. What lies between is the largest one, written short: 3.4028235e38.
-_BEYOND_FLOATS: Final = float.fromhex("0x1.ffffffp+127")
+BEYOND_FLOATS: Final = float.fromhex("0x1.ffffffp+127")
 _FLOAT_PACK: Final = struct.Struct("<f")
 
 # Bounds of the integer kinds by FieldDescriptor.type.
-_INTEGER_BOUNDS: Final[dict[int, tuple[int, int]]] = {
+INTEGER_BOUNDS: Final[dict[int, tuple[int, int]]] = {
     **dict.fromkeys(
         (
             FieldDescriptor.TYPE_INT32,
@@ -125,7 +126,7 @@ def describe(value: Any) -> str:
 
 def integer_from_json(value: Any, kind: int) -> int:
     """Return the integer that a JSON number or string spells, within the bounds of the field type *kind*."""
-    low, high = _INTEGER_BOUNDS[kind]
+    low, high = INTEGER_BOUNDS[kind]
     if value.__class__ is int:
         number: int = value
     elif value.__class__ is float:
@@ -145,7 +146,7 @@ def integer_from_json(value: Any, kind: int) -> int:
 
 
 def _integer_from_text(text: str) -> int:
-    if not _NUMBER.fullmatch(text):
+    if not NUMBER.fullmatch(text):
         raise CodecError("is not an integer")
     if not text.lower().partition("e")[0].strip("-.0"):
         return 0
@@ -175,7 +176,7 @@ def double_from_json(value: Any) -> float:
             return math.inf
         if value == "-Infinity":
             return -math.inf
-        if not _NUMBER.fullmatch(value):
+        if not NUMBER.fullmatch(value):
             raise CodecError("is not a number")
         number = float(value)
     else:
@@ -188,7 +189,7 @@ def double_from_json(value: Any) -> float:
 def float_from_json(value: Any) -> float:
     """Return the single-precision number that a JSON number or string spells, as `double_from_json` does."""
     number = double_from_json(value)
-    if math.isfinite(number) and abs(number) >= _BEYOND_FLOATS:
+    if math.isfinite(number) and abs(number) >= BEYOND_FLOATS:
         raise CodecError("is out of range")
     return number
 
@@ -199,11 +200,11 @@ def float_to_json(value: float) -> float | str:
         return double_to_json(value)
     for digits in (6, 7, 8):
         short = float(f"{value:.{digits}g}")
-        if abs(short) <= _FLOAT_MAX and _FLOAT_PACK.unpack(_FLOAT_PACK.pack(short))[0] == value:
+        if abs(short) <= FLOAT_MAX and _FLOAT_PACK.unpack(_FLOAT_PACK.pack(short))[0] == value:
             return short
     short = float(f"{value:.9g}")
     # The largest one would be rounded to beyond its own type, where no parser reads it back.
-    return short if abs(short) <= _FLOAT_MAX else value
+    return short if abs(short) <= FLOAT_MAX else value
 
 
 def double_to_json(value: float) -> float | str:

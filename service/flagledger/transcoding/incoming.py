@@ -13,6 +13,8 @@ from flagledger.transcoding.refusals import by_http
 _JSON_TYPE: Final = re.compile(rb"application/(?:[a-z0-9!#$&^_.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 _LINES_TYPE: Final = re.compile(rb"application/(?:x-ndjson|jsonl)\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
+NOT_GZIP: Final = "The body is not gzip as a whole, though its Content-Encoding says so."
+
 
 class Incoming:
     """

@@ -12,7 +12,7 @@ from flagledger.transcoding import body as bodies
 from flagledger.transcoding.binding import Binding
 from flagledger.transcoding.codec import MAX_IGNORED_PATHS, CodecError, Report, load
 from flagledger.transcoding.context import TranscodedContext
-from flagledger.transcoding.incoming import Incoming, body_encoding, check_type, media_type
+from flagledger.transcoding.incoming import NOT_GZIP, Incoming, body_encoding, check_type, media_type
 from flagledger.transcoding.intake import Intake, Pump
 from flagledger.transcoding.refusals import Refusal, from_exception, misfit, of_body
 from flagledger.transcoding.running import Running
@@ -175,7 +175,7 @@ class MessageStream:
         if refusal is not None:
             return refusal
         if isinstance(error, bodies.BodyMalformedError):
-            error = CodecError("The body is not gzip as a whole, though its Content-Encoding says so.")
+            error = CodecError(NOT_GZIP)
         elif isinstance(error, CodecError):
             if not error.path:
                 error.description = error.description.removeprefix("The body ").removesuffix(".")

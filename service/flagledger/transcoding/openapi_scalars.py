@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 
+from flagledger.transcoding import codec_scalars
 from flagledger.transcoding.codec_fields import Kind, field_kind
-from flagledger.transcoding.codec_scalars import SAFE_INTEGER
 
 Schema = dict[str, Any]
 
@@ -21,8 +21,8 @@ class Use(Enum):
     PARAMETER = auto()
 
 
-NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-INTEGER: Final = r"-?(?:0|[1-9][0-9]*)"
+NUMBER: Final = codec_scalars.NUMBER.pattern
+INTEGER: Final = codec_scalars.INTEGER.pattern
 _NOT_FINITE: Final = "NaN|-?Infinity"
 _BASE64: Final = r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?"
 _TIMESTAMP: Final = (
@@ -30,17 +30,6 @@ _TIMESTAMP: Final = (
     r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 _DURATION: Final = r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?s"
-_FLOAT_MAX: Final = float.fromhex("0x1.fffffep+127")
-# What lies between is read as the largest float: it is nearer to that than to what would come next.
-_BEYOND_FLOATS: Final = float.fromhex("0x1.ffffffp+127")
-_UNSIGNED: Final = frozenset(
-    {
-        FieldDescriptor.TYPE_UINT32,
-        FieldDescriptor.TYPE_FIXED32,
-        FieldDescriptor.TYPE_UINT64,
-        FieldDescriptor.TYPE_FIXED64,
-    }
-)
 
 NEVER: Final[Schema] = {"not": {}}
 """What nothing fits."""
@@ -73,9 +62,8 @@ def scalar(field: FieldDescriptor, use: Use, *, int64_as_numbers: bool) -> Schem
 def integer_bounds(field: FieldDescriptor) -> Schema:
     """Return format and bounds of an integer field."""
     bits = 64 if field_kind(field) is Kind.INT64 else 32
-    if field.type in _UNSIGNED:
-        return {"format": f"uint{bits}", "minimum": 0, "maximum": 2**bits - 1}
-    return {"format": f"int{bits}", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
+    low, high = codec_scalars.INTEGER_BOUNDS[field.type]
+    return {"format": f"int{bits}" if low else f"uint{bits}", "minimum": low, "maximum": high}
 
 
 def nullable(schema: Schema) -> Schema:
@@ -100,14 +88,14 @@ def _integer(field: FieldDescriptor, kind: Kind, use: Use, *, as_numbers: bool) 
         return schema | {"type": ["integer", "string"], "pattern": f"^{NUMBER}$"}
     if use is Use.PARAMETER or kind is Kind.INT32:
         return schema
-    sign = "" if field.type in _UNSIGNED else "-?"
+    sign = "-?" if schema["minimum"] else ""
     text: Schema = {"type": "string", "format": schema["format"], "pattern": f"^{sign}[0-9]+$"}
     if not as_numbers:
         return text
     return text | {
         "type": ["integer", "string"],
-        "minimum": max(-SAFE_INTEGER, schema["minimum"]),
-        "maximum": SAFE_INTEGER,
+        "minimum": max(-codec_scalars.SAFE_INTEGER, schema["minimum"]),
+        "maximum": codec_scalars.SAFE_INTEGER,
     }
 
 
@@ -117,5 +105,7 @@ def _number(kind: Kind, use: Use) -> Schema:
     if kind is Kind.DOUBLE:
         return schema
     if use is Use.RESPONSE:
-        return schema | {"minimum": -_FLOAT_MAX, "maximum": _FLOAT_MAX}
-    return schema | {"exclusiveMinimum": -_BEYOND_FLOATS, "exclusiveMaximum": _BEYOND_FLOATS}
+        return schema | {"minimum": -codec_scalars.FLOAT_MAX, "maximum": codec_scalars.FLOAT_MAX}
+    # What lies beyond the largest float and before this is read as that.
+    bound = codec_scalars.BEYOND_FLOATS
+    return schema | {"exclusiveMinimum": -bound, "exclusiveMaximum": bound}

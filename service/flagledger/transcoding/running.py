@@ -17,6 +17,17 @@ class EnoughError(Exception):
     """What ends a call whose answer is whole, though the servicer has more to say."""
 
 
+def raise_if_cancelled() -> None:
+    """
+    Raise the cancellation of this call where there was one, even one that a servicer has swallowed.
+
+    A CancelledError that is none of the call's, of something of the application's own that it waited for, is no cancellation.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Running:
     """
     The task that a servicer runs in.

@@ -21,7 +21,7 @@ from flagledger.transcoding.binding import Binding
 from flagledger.transcoding.context import TranscodedContext
 from flagledger.transcoding.payload import content_type, last_event, payload
 from flagledger.transcoding.refusals import Headers
-from flagledger.transcoding.running import EnoughError, Running
+from flagledger.transcoding.running import EnoughError, Running, raise_if_cancelled
 
 NO_CONTENT: Final = 204
 _OK: Final = status_pb2.Status()
@@ -86,7 +86,7 @@ class StreamedAnswer:
                 # Closed here and not by the collector, so that what the servicer holds is let go when the call ends.
                 if hasattr(result, "aclose"):
                     await result.aclose()
-        _raise_if_cancelled()
+        raise_if_cancelled()
 
     async def finish(self) -> None:
         """
@@ -109,7 +109,7 @@ class StreamedAnswer:
 
     async def _pass_on(self, messages: AsyncIterator[Any]) -> None:
         async for message in messages:
-            _raise_if_cancelled()
+            raise_if_cancelled()
             self._context.raise_for_termination()
             if not await self._put(message):
                 return
@@ -123,7 +123,7 @@ class StreamedAnswer:
         try:
             if running.reason is not None:
                 await running.give_up(running.reason)
-            _raise_if_cancelled()
+            raise_if_cancelled()
             if not await self._put(message):
                 await running.give_up(EnoughError())
         except bodies.ClientGoneError as gone:
@@ -169,10 +169,3 @@ class StreamedAnswer:
             # where they notice first that it has.
             raise bodies.ClientGoneError from None
         self._is_sending = False
-
-
-def _raise_if_cancelled() -> None:
-    """Raise the cancellation that a servicer has swallowed: what it yields or writes after that is not the whole."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
