@@ -17,8 +17,8 @@ from typing import Any, Final
 import batches
 import duckdb
 from flagledger.config import Config
-from flagledger.store.duckdb import THREADS
-from flagledger.store.duckdb_hashes import FEATURE_HASH, IDENTITY_HASH
+from flagledger.store.duckdb.hashes import FEATURE_HASH, IDENTITY_HASH
+from flagledger.store.duckdb.store import THREADS
 from flagledger.store.questions import EXPORT
 
 Rows = Sequence[tuple[Any, ...]]

@@ -23,8 +23,8 @@ import duckdb
 import pyarrow as pa
 from flagledger.journal.schema import prepare
 from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
-from flagledger.store.duckdb import DuckDBStore
-from flagledger.store.duckdb_file import FORMAT
+from flagledger.store.duckdb.file import FORMAT
+from flagledger.store.duckdb.store import DuckDBStore
 from processes import BenchError, console
 
 DAY: Final = 86_400_000_000

@@ -17,7 +17,7 @@ from flagledger.journal.base import Appended, Entry, Lag, Outcome
 from flagledger.journal.sqlite import SqliteJournal
 from flagledger.store.base import BehindJournalError, OtherJournalError, RowsRefusedError, Store, StoreError
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import Filter
 from flagledger.upkeep import Retention
 from flagledger.writer import Writer

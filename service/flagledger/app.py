@@ -175,7 +175,7 @@ async def _run_writer(config: Config, settings: ProcessSettings) -> None:
     from flagledger.front.limits import InFlight  # noqa: PLC0415
     from flagledger.query.recorded import RecordedEnvironments  # noqa: PLC0415
     from flagledger.query.servicer import QueryServicer  # noqa: PLC0415
-    from flagledger.store.duckdb import DuckDBStore  # noqa: PLC0415
+    from flagledger.store.duckdb.store import DuckDBStore  # noqa: PLC0415
     from flagledger.upkeep import Retention  # noqa: PLC0415
     from flagledger.v1 import query_service_pb2  # noqa: PLC0415
     from flagledger.writer import Writer  # noqa: PLC0415

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import query_data
 from flagledger.journal.schema import connect, prepare
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import Filter
 from processes import BenchError
 

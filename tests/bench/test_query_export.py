@@ -7,7 +7,7 @@ import pytest
 import query_data
 import query_export
 from flagledger.query.export_formats import FORMATS
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import Filter
 
 

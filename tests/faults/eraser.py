@@ -20,7 +20,7 @@ from typing import Any
 
 from flagledger.journal.base import Outcome
 from flagledger.journal.sqlite import SqliteJournal
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.writer import Writer
 from support.records import add_evaluation, record_of
 

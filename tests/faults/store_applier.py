@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flagledger.journal.base import Entry
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from support.records import simple_entry
 
 

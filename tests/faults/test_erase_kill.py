@@ -13,8 +13,8 @@ from pathlib import Path
 import duckdb
 import pytest
 from flagledger.journal.sqlite import SqliteJournal
-from flagledger.store.duckdb import DuckDBStore
-from flagledger.store.duckdb_file import log_of
+from flagledger.store.duckdb.file import log_of
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.writer import Writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,8 +24,8 @@ TESTS = Path(__file__).parents[1]
 
 # Where the process dies: what it has just done, and how often.
 POINTS = {
-    "erased in the log": "flagledger.store.duckdb_erase:erase_identity",
-    "erased in the file": "flagledger.store.duckdb:DuckDBStore.erase_identity",
+    "erased in the log": "flagledger.store.duckdb.erase:erase_identity",
+    "erased in the file": "flagledger.store.duckdb.store:DuckDBStore.erase_identity",
     "trimmed in part": "flagledger.journal.trimmer:Trimmer._slice",
     "overwritten in part": "flagledger.journal.trimmer:Trimmer._fill_slice",
     "trimmed and overwritten": "flagledger.journal.trimmer:Trimmer.erase",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from flagledger.store.duckdb import DuckDBStore
-from flagledger.store.duckdb_file import log_of
+from flagledger.store.duckdb.file import log_of
+from flagledger.store.duckdb.store import DuckDBStore
 
 APPLIER = Path(__file__).with_name("store_applier.py")
 TESTS = Path(__file__).parents[1]

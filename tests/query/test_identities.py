@@ -9,7 +9,7 @@ from flagledger.catalog.policy import PLAIN, Policy, pseudonym
 from flagledger.query.identities import Identities
 from flagledger.query.servicer import QueryServicer
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import ExposureQuestion, Filter
 from flagledger.v1 import query_service_pb2 as contract
 from support.querying import READER, TableCatalog, call_of

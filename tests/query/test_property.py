@@ -18,7 +18,7 @@ from flagledger.errors import Reason
 from flagledger.internal.v1.journal_pb2 import JournalRecord
 from flagledger.query import servicer as servicer_module
 from flagledger.query.servicer import QueryServicer
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.intake import IntakeQuestion
 from flagledger.store.questions import CountQuestion, ExposureQuestion, Filter, Group, RecordedRow
 from flagledger.v1.query_service_pb2 import (

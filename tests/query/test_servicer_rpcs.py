@@ -16,7 +16,7 @@ from flagledger.query.journal_state import JournalState
 from flagledger.query.servicer import QueryServicer
 from flagledger.store.base import StoreError, TooManyBucketsError
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.intake import IntakeQuestion, UnknownFeature, UnknownFeatures
 from flagledger.store.questions import (
     ArmTotals,

@@ -18,7 +18,7 @@ from flagledger.store.base import (
     StoreError,
 )
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.intake import Intake, IntakeQuestion, IntakeTally, UnknownFeatures
 from flagledger.store.questions import (
     CountQuestion,

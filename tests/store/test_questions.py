@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from flagledger.store import json_texts
 from flagledger.store.base import Store, TooManyBucketsError
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.intake import MAX_REJECTIONS, IntakeQuestion
 from flagledger.store.questions import (
     EXPORT,

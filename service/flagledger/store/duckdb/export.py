@@ -16,9 +16,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flagledger.store import duckdb_texts
 from flagledger.store.columns import INDEX_BITS
-from flagledger.store.duckdb_sql import filtered, one_moment
+from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.duckdb.sql import filtered, one_moment
 from flagledger.store.questions import EXPORT, Export, Filter
 
 Reading = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from flagledger.store import duckdb_texts
 from flagledger.store.columns import ROWS, to_columns
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import Cursor, Filter
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from hypothesis import given, settings

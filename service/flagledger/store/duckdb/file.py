@@ -9,12 +9,13 @@ from typing import Final
 
 import duckdb
 
-from flagledger.store import duckdb_hashes, duckdb_texts
 from flagledger.store.base import DiskFullError, NewerFormatError, StoreError, UnreadableError
+from flagledger.store.duckdb import hashes
+from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.telemetry.logging import get_logger
 
 FORMAT: Final = 3
-"""The format that this version reads and writes. The first had no hashes (module `duckdb_hashes`), the second no sample rates."""
+"""The format that this version reads and writes. The first had no hashes (module `hashes`), the second no sample rates."""
 
 Settings = dict[str, str | bool | int | float | list[str]]
 
@@ -174,7 +175,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         )
     # The first files of the first format lack it.
     connection.execute(duckdb_texts.TABLE).fetchall()
-    duckdb_hashes.ensure(connection)
+    hashes.ensure(connection)
     if versions[0][0] < FORMAT:
         _add_sample_rates(connection)
         connection.execute("UPDATE format SET version = ?", [FORMAT]).fetchall()
@@ -191,6 +192,6 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("BEGIN TRANSACTION").fetchall()
     for table in _TABLES:
         connection.execute(table).fetchall()
-    duckdb_hashes.remember(connection)
+    hashes.remember(connection)
     connection.execute("INSERT INTO format VALUES (?)", [FORMAT]).fetchall()
     connection.execute("COMMIT").fetchall()

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import duckdb
 
-from flagledger.store import duckdb_texts
 from flagledger.store.buckets import index_runs
-from flagledger.store.duckdb_hashes import FEATURE_HASH, IDENTITY_HASH
+from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.duckdb.hashes import FEATURE_HASH, IDENTITY_HASH
 from flagledger.store.questions import Filter
 
 EXACT_ROWS: Final = 1_000_000

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import duckdb
 
-from flagledger.store import duckdb_texts
-from flagledger.store.duckdb_hashes import IDENTITY_HASH
-from flagledger.store.duckdb_sql import Conditions, conditions, is_sample, one_moment, with_value_key
+from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.duckdb.hashes import IDENTITY_HASH
+from flagledger.store.duckdb.sql import Conditions, conditions, is_sample, one_moment, with_value_key
 from flagledger.store.questions import (
     MAX_ARMS,
     PAGE_BYTES,

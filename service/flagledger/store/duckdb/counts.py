@@ -8,7 +8,7 @@ from typing import Any, Final
 import duckdb
 
 from flagledger.store import buckets
-from flagledger.store.duckdb_sql import (
+from flagledger.store.duckdb.sql import (
     Conditions,
     bucket_index,
     filtered,

@@ -15,7 +15,7 @@ Invariants:
 * Whatever `trimmable` returns lies in the file itself, so that losing the log loses nothing that the journal does not
   still hold.
 * Times are TIMESTAMP in UTC.
-* No row holds a long text: those are kept in pieces (module `duckdb_texts`).
+* No row holds a long text: those are kept in pieces (module `texts`).
 
 What can go wrong with the log at opening (a torn tail: DuckDB replays up to it; anything else: it refuses) costs the
 log alone: it is set aside, the file opened at its last checkpoint, and the journal read again from there. A damaged
@@ -38,7 +38,6 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from flagledger.store import duckdb_erase, duckdb_hashes, duckdb_texts
 from flagledger.store.base import (
     BehindJournalError,
     Interrupt,
@@ -49,8 +48,10 @@ from flagledger.store.base import (
     SetAside,
     StoreError,
 )
-from flagledger.store.duckdb_file import Settings, log_of, meaning, open_file
-from flagledger.store.duckdb_questions import Questions
+from flagledger.store.duckdb import erase, hashes
+from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.duckdb.file import Settings, log_of, meaning, open_file
+from flagledger.store.duckdb.questions import Questions
 
 CHECKPOINT_BYTES: Final = 32 << 20
 CHECKPOINT_ROWS: Final = 500_000
@@ -164,7 +165,7 @@ class DuckDBStore(Questions):
             short, pieces = duckdb_texts.split(rows)
             try:
                 connection.execute("BEGIN TRANSACTION").fetchall()
-                _insert(connection, "evaluations", short, duckdb_hashes.COLUMNS)
+                _insert(connection, "evaluations", short, hashes.COLUMNS)
                 _insert(connection, "long_texts", pieces)
                 _insert(connection, "discards", discards)
                 _keep(connection, stream, set_aside)
@@ -205,7 +206,7 @@ class DuckDBStore(Questions):
         """Erase what was recorded of an identity, for good: the file itself says so when this returns."""
         with self._errors():
             connection = self._own()
-            erased = duckdb_erase.erase_identity(connection, environment, identity_identifier)
+            erased = erase.erase_identity(connection, environment, identity_identifier)
             # Also where nothing was found: the call before may have got no further than the log.
             self._checkpoint(connection)
             return erased
@@ -213,7 +214,7 @@ class DuckDBStore(Questions):
     def drop_before(self, received: int) -> int:
         """Erase the oldest of what was received before *received*; return how much that was, 0 where none is left."""
         with self._errors():
-            dropped = duckdb_erase.drop_before(self._own(), received)
+            dropped = erase.drop_before(self._own(), received)
             if dropped and self._uncovered_since is None:
                 self._uncovered_since = time.monotonic()
             return dropped

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from flagledger.store import duckdb_hashes
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb import DuckDBStore
-from flagledger.store.duckdb_file import FORMAT
+from flagledger.store.duckdb import hashes as duckdb_hashes
+from flagledger.store.duckdb.file import FORMAT
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import Filter
 from support.records import simple_entry
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import duckdb
 
-from flagledger.store.duckdb_counts import period_starts
-from flagledger.store.duckdb_queries import sdk_uses
-from flagledger.store.duckdb_sql import Conditions, bucket_index, one_moment, period
+from flagledger.store.duckdb.counts import period_starts
+from flagledger.store.duckdb.queries import sdk_uses
+from flagledger.store.duckdb.sql import Conditions, bucket_index, one_moment, period
 from flagledger.store.intake import MAX_REJECTIONS, Intake, IntakeQuestion, IntakeTally, UnknownFeature, UnknownFeatures
 from flagledger.store.questions import MAX_SDKS
 

@@ -1,7 +1,7 @@
 """
 Features and evaluations, as DuckDB is asked for them. Every result is fetched whole: an open one would block its connection.
 
-Long texts are kept apart (module `duckdb_texts`) and a public key may send them, so that no question holds many: only those
+Long texts are kept apart (module `texts`) and a public key may send them, so that no question holds many: only those
 are read that the answer has room for.
 """
 
@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 
 import duckdb
 
-from flagledger.store import duckdb_texts
-from flagledger.store.duckdb_hashes import FEATURE_HASH
-from flagledger.store.duckdb_sql import (
+from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.duckdb.hashes import FEATURE_HASH
+from flagledger.store.duckdb.sql import (
     EXACT_ROWS,
     SAMPLE_ROWS,
     SAMPLED,

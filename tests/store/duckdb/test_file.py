@@ -5,8 +5,8 @@ from pathlib import Path
 import duckdb
 import pytest
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb import DuckDBStore
-from flagledger.store.duckdb_file import FORMAT
+from flagledger.store.duckdb.file import FORMAT
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import Filter
 from support.records import START, add_evaluation, entries_of, record_of
 

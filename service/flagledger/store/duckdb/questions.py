@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 
 import duckdb
 
-from flagledger.store import duckdb_counts, duckdb_export, duckdb_exposures, duckdb_intake, duckdb_queries
 from flagledger.store.base import Interrupt
+from flagledger.store.duckdb import counts, export, exposures, intake, queries
 from flagledger.store.intake import Intake, IntakeQuestion, UnknownFeatures
 from flagledger.store.questions import (
     ArmTotals,
@@ -44,24 +44,24 @@ class Questions(ABC):
         """Return the totals of every feature of *environment* evaluated in [start, end), or of *feature_name* alone."""
         asked = Filter(environment=environment, feature_name=feature_name, start=start, end=end)
         with self._reading(interrupt) as connection:
-            return duckdb_queries.list_features(connection, asked)
+            return queries.list_features(connection, asked)
 
     def environments(self, interrupt: Interrupt | None = None) -> tuple[str, ...]:
         """Return the names of the environments that hold evaluations, ascending."""
         with self._reading(interrupt) as connection:
-            return duckdb_queries.environments(connection)
+            return queries.environments(connection)
 
     def last_seen(
         self, environment: str, names: Collection[str], end: int | None, interrupt: Interrupt | None = None
     ) -> dict[str, int]:
         """Return the time of the last evaluation before *end* of each of the features called *names* that has one."""
         with self._reading(interrupt) as connection:
-            return duckdb_queries.last_seen(connection, Filter(environment=environment, end=end), names)
+            return queries.last_seen(connection, Filter(environment=environment, end=end), names)
 
     def count_evaluations(self, question: CountQuestion, interrupt: Interrupt | None = None) -> Counts:
         """Return counts over time and by groups."""
         with self._reading(interrupt) as connection:
-            return duckdb_counts.count_evaluations(connection, question)
+            return counts.count_evaluations(connection, question)
 
     def list_evaluations(
         self,
@@ -72,7 +72,7 @@ class Questions(ABC):
     ) -> Page:
         """Return at most *page_size* evaluations behind *cursor*, the newest first."""
         with self._reading(interrupt) as connection:
-            return duckdb_queries.list_evaluations(connection, filter, page_size, cursor)
+            return queries.list_evaluations(connection, filter, page_size, cursor)
 
     def list_exposures(
         self,
@@ -83,14 +83,14 @@ class Questions(ABC):
     ) -> ExposurePage:
         """Return at most *page_size* exposures behind *cursor*."""
         with self._reading(interrupt) as connection:
-            return duckdb_exposures.list_exposures(connection, question, page_size, cursor)
+            return exposures.list_exposures(connection, question, page_size, cursor)
 
     def count_arms(
         self, question: ExposureQuestion, feature_limit: int, interrupt: Interrupt | None = None
     ) -> tuple[ArmTotals, ...]:
         """Return the arms of the first *feature_limit* features by name that have exposures."""
         with self._reading(interrupt) as connection:
-            return duckdb_exposures.count_arms(connection, question, feature_limit)
+            return exposures.count_arms(connection, question, feature_limit)
 
     def list_unknown_features(
         self,
@@ -103,12 +103,12 @@ class Questions(ABC):
     ) -> UnknownFeatures:
         """Return at most *limit* names received in [start, end) that are not *known*."""
         with self._reading(interrupt) as connection:
-            return duckdb_intake.list_unknown_features(connection, environment, start, end, known, limit)
+            return intake.list_unknown_features(connection, environment, start, end, known, limit)
 
     def intake(self, question: IntakeQuestion, interrupt: Interrupt | None = None) -> Intake:
         """Return what came in."""
         with self._reading(interrupt) as connection:
-            return duckdb_intake.intake(connection, question)
+            return intake.intake(connection, question)
 
     def export(
         self,
@@ -117,4 +117,4 @@ class Questions(ABC):
         interrupt: Interrupt | None = None,
     ) -> Export:
         """Return the evaluations behind *after_position*, those received earlier first from batch to batch."""
-        return duckdb_export.export(lambda: self._reading(interrupt), filter, after_position)
+        return export.export(lambda: self._reading(interrupt), filter, after_position)

@@ -12,8 +12,6 @@ import duckdb
 import pyarrow as pa
 import pytest
 from flagledger.journal.base import Entry
-from flagledger.store import duckdb as duckdb_module
-from flagledger.store import duckdb_file, duckdb_queries
 from flagledger.store.base import (
     DiskFullError,
     Interrupt,
@@ -25,7 +23,10 @@ from flagledger.store.base import (
     UnreadableError,
 )
 from flagledger.store.columns import ROWS, to_columns
-from flagledger.store.duckdb import DuckDBStore
+from flagledger.store.duckdb import file as duckdb_file
+from flagledger.store.duckdb import queries as duckdb_queries
+from flagledger.store.duckdb import store as duckdb_module
+from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import Filter
 from support.records import record_of, simple_entry
 
@@ -257,7 +258,7 @@ def test_a_file_that_is_held_is_refused_and_its_log_left_alone(tmp_path: Path) -
     store = DuckDBStore(path)
     apply(store, 1, 3)
     code = (
-        "import sys; from pathlib import Path; from flagledger.store.duckdb import DuckDBStore\n"
+        "import sys; from pathlib import Path; from flagledger.store.duckdb.store import DuckDBStore\n"
         "try: DuckDBStore(Path(sys.argv[1]))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
