@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 import psutil
-from flagledger.store.duckdb.sql import mask_for
+from flagledger.store.sampling import mask_for
 from processes import BenchError, console
 from query_bare import Bare, NoAnswerError, Rows
 from query_client import Client

@@ -18,8 +18,8 @@ from flagledger.cli import questions
 from flagledger.cli.erasure import delete_identity
 from flagledger.cli.export import export
 from flagledger.query.export_formats import FORMATS
-from flagledger.store.duckdb.sql import EXACT_ROWS, SAMPLE_ROWS, mask_for
 from flagledger.store.questions import EXPORT
+from flagledger.store.sampling import EXACT_ROWS, SAMPLE_ROWS, mask_for
 from flagledger.v1 import query_service_pb2
 from support import shop
 from support.page import Session, shown

@@ -15,9 +15,10 @@ from flagledger import writer as writer_module
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.journal.base import Appended, Entry, Lag, Outcome
 from flagledger.journal.sqlite import SqliteJournal
-from flagledger.store.base import BehindJournalError, OtherJournalError, RowsRefusedError, Store, StoreError
+from flagledger.store.base import Store
 from flagledger.store.columns import to_columns
 from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import BehindJournalError, OtherJournalError, RowsRefusedError, StoreError
 from flagledger.store.questions import Filter
 from flagledger.upkeep import Retention
 from flagledger.writer import Writer

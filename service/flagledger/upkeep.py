@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from flagledger.errors import FlagledgerError
-from flagledger.store.base import Store, StoreError
+from flagledger.store.base import Store
+from flagledger.store.errors import StoreError
 from flagledger.telemetry.logging import get_logger
 
 RETENTION_SECONDS: Final = 300.0

@@ -27,8 +27,10 @@ import pyarrow as pa
 
 from flagledger.errors import FlagledgerError
 from flagledger.journal.base import Entry, Journal
-from flagledger.store.base import AheadOfJournalError, RowsRefusedError, SetAside, Store, StoreError
+from flagledger.store.applied import SetAside
+from flagledger.store.base import Store
 from flagledger.store.columns import DISCARDS, ROWS, ConversionError, to_columns
+from flagledger.store.errors import AheadOfJournalError, RowsRefusedError, StoreError
 from flagledger.store.plain import to_columns_plainly
 from flagledger.telemetry.logging import get_logger
 from flagledger.upkeep import ErasableJournal, Orders, Retention

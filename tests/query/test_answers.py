@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flagledger.query import answers, page_token
 from flagledger.query.journal_state import JournalState
-from flagledger.store.base import TooManyBucketsError
+from flagledger.store.errors import TooManyBucketsError
 from flagledger.store.intake import Intake, IntakeTally, UnknownFeature, UnknownFeatures
 from flagledger.store.questions import (
     LAST_VALUES_BYTES,

@@ -10,7 +10,7 @@ import pytest
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.query.export import PIECE_BYTES, Exports
 from flagledger.query.export_formats import FORMATS
-from flagledger.store.base import Interrupt, QuestionEndedError, StoreError
+from flagledger.store.errors import Interrupt, QuestionEndedError, StoreError
 from flagledger.store.questions import Export, Filter
 from google.api import httpbody_pb2
 from support.querying import Call, FakeStore, batches_of, export_batch, refusal

@@ -7,7 +7,7 @@ from flagledger.catalog.base import Environment
 from flagledger.catalog.policy import PLAIN, Policy
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.query.recorded import RecordedEnvironments
-from flagledger.store.base import StoreError
+from flagledger.store.errors import StoreError
 from support.querying import TableCatalog
 
 LISTED = Environment(name="listed", display_name="Listed", features=frozenset({"checkout"}))

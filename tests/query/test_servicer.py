@@ -15,9 +15,10 @@ from flagledger.front.forward import ForwardedError, Forwarder
 from flagledger.front.limits import InFlight
 from flagledger.internal.v1.journal_pb2 import JournalRecord
 from flagledger.query.servicer import QueryServicer
-from flagledger.store.base import Interrupt, Store, StoreError
+from flagledger.store.base import Store
 from flagledger.store.columns import to_columns
 from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import Interrupt, StoreError
 from flagledger.store.questions import Features
 from flagledger.v1 import query_service_pb2
 from flagledger.v1.evaluation_pb2 import IdentityTrait

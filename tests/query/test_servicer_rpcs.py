@@ -14,9 +14,9 @@ from flagledger.catalog.policy import Policy
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.query.journal_state import JournalState
 from flagledger.query.servicer import QueryServicer
-from flagledger.store.base import StoreError, TooManyBucketsError
 from flagledger.store.columns import to_columns
 from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import StoreError, TooManyBucketsError
 from flagledger.store.intake import IntakeQuestion, UnknownFeature, UnknownFeatures
 from flagledger.store.questions import (
     ArmTotals,

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flagledger.store.base import (
+from flagledger.store.applied import SetAside
+from flagledger.store.base import Store
+from flagledger.store.columns import to_columns
+from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import (
     BehindJournalError,
     Interrupt,
     OtherJournalError,
     OverlapError,
     QuestionEndedError,
-    SetAside,
-    Store,
     StoreError,
 )
-from flagledger.store.columns import to_columns
-from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.intake import Intake, IntakeQuestion, IntakeTally, UnknownFeatures
 from flagledger.store.questions import (
     CountQuestion,

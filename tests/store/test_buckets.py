@@ -4,8 +4,8 @@ from datetime import timedelta
 from typing import get_args
 
 import pytest
-from flagledger.store.base import TooManyBucketsError
 from flagledger.store.buckets import index_runs, starts
+from flagledger.store.errors import TooManyBucketsError
 from flagledger.store.questions import MAX_BUCKETS, Bucket
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from flagledger.store import json_texts
-from flagledger.store.base import Store, TooManyBucketsError
+from flagledger.store.base import Store
 from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import TooManyBucketsError
 from flagledger.store.intake import MAX_REJECTIONS, IntakeQuestion
 from flagledger.store.questions import (
     EXPORT,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from flagledger.catalog.base import Environment, Grant, Token
 from flagledger.errors import FlagledgerError, Reason
-from flagledger.store.base import Interrupt
+from flagledger.store.errors import Interrupt
 from flagledger.store.intake import Intake, IntakeTally, UnknownFeatures
 from flagledger.store.questions import (
     EXPORT,

@@ -21,7 +21,7 @@ from flagledger.query.values import (
     timestamp,
     unknown_feature,
 )
-from flagledger.store.base import TooManyBucketsError
+from flagledger.store.errors import TooManyBucketsError
 from flagledger.store.intake import Intake, UnknownFeatures
 from flagledger.store.questions import (
     LAST_VALUES_BYTES,

@@ -22,7 +22,8 @@ from flagledger.errors import FieldViolation, FlagledgerError, Reason
 from flagledger.query.export_formats import Format
 from flagledger.query.requests import refuse
 from flagledger.query.threads import Threads, end
-from flagledger.store.base import Interrupt, Store, StoreError
+from flagledger.store.base import Store
+from flagledger.store.errors import Interrupt, StoreError
 from flagledger.store.questions import Filter
 from flagledger.telemetry.logging import get_logger
 

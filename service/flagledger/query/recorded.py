@@ -10,7 +10,8 @@ from typing import Final
 from flagledger.catalog.base import Catalog, Environment, Grant, Token
 from flagledger.catalog.policy import Policy
 from flagledger.errors import FlagledgerError
-from flagledger.store.base import Store, StoreError
+from flagledger.store.base import Store
+from flagledger.store.errors import StoreError
 
 _REFRESH_SECONDS: Final = 10.0
 

@@ -26,7 +26,8 @@ from flagledger.query.export import Exports
 from flagledger.query.identities import Identities
 from flagledger.query.journal_state import JournalState
 from flagledger.query.threads import Threads, end
-from flagledger.store.base import Interrupt, Store, StoreError, TooManyBucketsError
+from flagledger.store.base import Store
+from flagledger.store.errors import Interrupt, StoreError, TooManyBucketsError
 from flagledger.store.questions import Cursor, ExposureCursor
 from flagledger.telemetry.logging import get_logger
 from flagledger.v1.query_service_pb2 import (

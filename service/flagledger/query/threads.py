@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from flagledger.store.base import Interrupt, StoreError
+from flagledger.store.errors import Interrupt, StoreError
 
 _INTERRUPT_AGAIN_SECONDS: Final = 0.05
 

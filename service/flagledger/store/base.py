@@ -11,14 +11,13 @@ in between.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
+from flagledger.store.applied import Applied, SetAside, Stream
+from flagledger.store.errors import Interrupt
 from flagledger.store.intake import Intake, IntakeQuestion, UnknownFeatures
 from flagledger.store.questions import (
     ArmTotals,
@@ -35,138 +34,32 @@ from flagledger.store.questions import (
 )
 
 
-class StoreError(Exception):
-    """
-    The store cannot do what was asked. The message is a sentence for an operator.
-
-    Attributes:
-        temporary: Whether the same may succeed later.
-    """
-
-    temporary = True
-
-
-class UnreadableError(StoreError):
-    """The store's file cannot be opened, or its content cannot be read."""
-
-
-class NewerFormatError(StoreError):
-    """The store was written by a newer version than this one."""
-
-    temporary = False
-
-
-class OtherJournalError(StoreError):
-    """The store knows another journal than the one it is given."""
-
-    temporary = False
-
-
-class BehindJournalError(StoreError):
-    """
-    The journal no longer holds the entries that the store needs next, as after a restored backup.
-
-    Attributes:
-        gap: Name of the gap, `<first>-<last>` of the positions that are missing. Who accepts the loss opens the store
-            with it.
-    """
-
-    temporary = False
-
-    def __init__(self, message: str, *, gap: str) -> None:
-        super().__init__(message)
-        self.gap = gap
-
-
-class AheadOfJournalError(StoreError):
-    """The store has applied positions that the journal has yet to give out, as after a journal was restored."""
-
-    temporary = False
-
-
-class OverlapError(StoreError):
-    """A range begins within what has been applied and ends beyond it. Read again from `position` and apply that."""
-
-
-class RowsRefusedError(StoreError):
-    """The rows themselves cannot be stored; the same rows will be refused again. Nothing of the range was applied."""
-
-    temporary = False
-
-
-class DiskFullError(StoreError):
-    """The disk has no room for more. Nothing of the range was applied."""
-
-
-class QuestionEndedError(StoreError):
-    """The question was ended through its `Interrupt` before it was answered."""
-
-
-class TooManyBucketsError(StoreError):
-    """The period has more buckets than an answer may hold. The message is a sentence about the field `bucket`."""
-
-    temporary = False
-
-
-class Interrupt:
-    """
-    Ends one question from another thread, so that nobody works on an answer that nobody waits for.
-
-    Whoever asks for the end does so again and again until the question has returned: an interruption between two
-    statements of an engine may be lost on it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._asked = False
-        self._end: Callable[[], object] | None = None
-
-    def ask(self) -> None:
-        """End the question if it is being worked on, and keep it from beginning if it is not; never blocks."""
-        with self._lock:
-            self._asked = True
-            if self._end is not None:
-                self._end()
-
-    @contextmanager
-    def ending(self, end: Callable[[], object]) -> Iterator[None]:
-        """
-        Let *end*, which any thread may call, end what happens in the block; it is not called outside of it.
-
-        Raises:
-            QuestionEndedError: The end was asked for before.
-        """
-        with self._lock:
-            if self._asked:
-                raise QuestionEndedError("The question was ended before it began.")
-            self._end = end
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._end = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
-    """A journal entry that could not be made into rows: its position, its payload as it was, and what is wrong with it."""
-
-    position: int
-    payload: bytes
-    description: str
-
-
 class Store(Protocol):
     """
     Where evaluations come to rest.
 
-    `position`, `apply`, `trimmable` and `checkpoint` belong to one thread; the questions may be asked from any, at the
-    same time. Every method raises a `StoreError`.
+    What applies, erases and drops, and `position`, `begun`, `trimmable`, `checkpoint` and `maintain`, belong to one thread, the
+    writer's; `stream`, `applied`, `tally` and the questions may be asked from any, at the same time. Every method raises a
+    `StoreError`. Of a store that was opened for reading alone, the writer's methods do.
     """
 
     def position(self, stream: str) -> int:
         """
         Return the position of *stream* up to which entries have been applied; 0 where none was.
+
+        Raises:
+            OtherJournalError: The store knows a stream by another name.
+        """
+
+    def stream(self) -> Stream | None:
+        """Return the journal that the store knows, and how far its entries have been applied; None where it knows none yet."""
+
+    def begun(self, stream: str) -> int | None:
+        """
+        Return where a range of *stream* ends that was begun and may have been recorded in part; None where there is none.
+
+        Such a range begins behind `position`, and must be applied as it was: from there to here, with the same rows. Only a
+        store that cannot record rows and position in one step ever has one.
 
         Raises:
             OtherJournalError: The store knows a stream by another name.
@@ -207,7 +100,7 @@ class Store(Protocol):
             OtherJournalError: The store knows a stream by another name.
             BehindJournalError: Entries between the position and *first* are missing, and that gap has not been accepted
                 by name.
-            OverlapError: The range begins at or before the position and ends behind it.
+            OverlapError: The range begins at or before the position and ends behind it, or another one was begun (see `begun`).
             RowsRefusedError: The rows cannot be stored, now or later.
             DiskFullError: No room.
             StoreError: Anything else; nothing was applied.
@@ -234,6 +127,8 @@ class Store(Protocol):
         """
         Erase rows, discards and set-aside entries received before *received* (microseconds since the epoch), some of them at
         least; return how many rows went. To be called until that is 0. Belongs to the thread that applies.
+
+        A store that keeps days apart (UTC, by receipt) drops whole days alone: those that ended at or before *received*.
         """
 
     def list_features(
@@ -358,6 +253,25 @@ class Store(Protocol):
 
         Raises:
             QuestionEndedError: *interrupt* was asked; also while batches are read.
+        """
+
+    def applied(self, after: int, interrupt: Interrupt | None = None) -> Iterator[Applied]:
+        """
+        Yield what the entries behind position *after* became, up to the position at the time of the call.
+
+        Ranges follow one another without a gap, from *after* + 1 to that position, each of some `RANGE_BYTES` at most but for
+        single entries that are larger. Nothing is held between two of them.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked; also while ranges are read.
+        """
+
+    def tally(self, after: int, last: int, interrupt: Interrupt | None = None) -> pa.Table:
+        """
+        Return what entries behind position *after* up to *last* came to, of the schema `applied.TALLY`, in any order.
+
+        Raises:
+            QuestionEndedError: *interrupt* was asked.
         """
 
     def close(self) -> None:

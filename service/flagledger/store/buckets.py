@@ -7,12 +7,12 @@ comes twice, at the first. Hours and minutes go by real time, so that an hour th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from flagledger.store.base import TooManyBucketsError
+from flagledger.store.errors import TooManyBucketsError
 from flagledger.store.questions import MAX_BUCKETS, Bucket
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,3 +113,53 @@ def index_runs(bucket_starts: Sequence[int]) -> list[tuple[int, int, int]]:
     if bucket_starts:
         runs.append((len(bucket_starts) - 1, bucket_starts[-1], 0))
     return runs
+
+
+def index_sql(moment: str, bucket_starts: Sequence[int], divide: str) -> str:
+    """
+    Return SQL for the index of the bucket that a moment lies in; 0 where there is none.
+
+    Args:
+        moment: SQL for the moment, in microseconds since the epoch.
+        bucket_starts: Beginnings of the buckets.
+        divide: SQL for the integral part of `{0}` divided by `{1}`, both integers above 0.
+    """
+
+    def between(runs: Sequence[tuple[int, int, int]]) -> str:
+        if len(runs) == 1:
+            index, start, width = runs[0]
+            return f"{index} + {divide.format(f'({moment} - {start})', width)}" if width else str(index)
+        middle = len(runs) // 2
+        return f"CASE WHEN {moment} < {runs[middle][1]} THEN {between(runs[:middle])} ELSE {between(runs[middle:])} END"
+
+    return between(index_runs(bucket_starts) or [(0, 0, 0)])
+
+
+def of_period(
+    period: tuple[int | None, int | None],
+    bucket: Bucket | None,
+    time_zone: str,
+    reach: Callable[[], tuple[int | None, int | None]],
+) -> tuple[int, ...]:
+    """
+    Return where the buckets of a period begin; an open one reaches as far as there is something.
+
+    Args:
+        period: Start, inclusive, and end, exclusive, in microseconds since the epoch; either may be open.
+        bucket: Width of the buckets; None for none.
+        time_zone: IANA name of the zone that they begin in.
+        reach: Returns the earliest and the latest moment that there is; None for both where there is none.
+
+    Raises:
+        TooManyBucketsError: There are more than `MAX_BUCKETS`.
+    """
+    if bucket is None:
+        return ()
+    start, end = period
+    if start is None or end is None:
+        first, last = reach()
+        if first is None or last is None:
+            return ()
+        start = first if start is None else start
+        end = last + 1 if end is None else end
+    return starts(bucket, time_zone, start, end - 1) if start < end else ()

@@ -10,11 +10,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 from flagledger.internal.v1.journal_pb2 import JournalRecord
-from flagledger.store.base import SetAside, StoreError
+from flagledger.store.applied import SetAside
 from flagledger.store.columns import DISCARDS, ROWS, to_columns
 from flagledger.store.duckdb import erase as duckdb_erase
 from flagledger.store.duckdb.file import log_of
 from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import StoreError
 from google.protobuf import struct_pb2
 from support.records import START, add_evaluation, entries_of, record_of
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from flagledger.store.duckdb import queries as duckdb_queries
 from flagledger.store.duckdb import sql as duckdb_sql
-from flagledger.store.duckdb.sql import EXACT_ROWS, MAX_SAMPLING, SAMPLE_ROWS, mask_for
 from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.questions import CountQuestion, Counts, FeatureTotals, Filter, Group, Tally
+from flagledger.store.sampling import EXACT_ROWS, MAX_SAMPLING, SAMPLE_ROWS, mask_for
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from store import naive
 from store.recorded import Recorded

@@ -12,21 +12,21 @@ import duckdb
 import pyarrow as pa
 import pytest
 from flagledger.journal.base import Entry
-from flagledger.store.base import (
-    DiskFullError,
-    Interrupt,
-    NewerFormatError,
-    QuestionEndedError,
-    RowsRefusedError,
-    SetAside,
-    StoreError,
-    UnreadableError,
-)
+from flagledger.store.applied import SetAside
 from flagledger.store.columns import ROWS, to_columns
 from flagledger.store.duckdb import file as duckdb_file
 from flagledger.store.duckdb import queries as duckdb_queries
 from flagledger.store.duckdb import store as duckdb_module
 from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import (
+    DiskFullError,
+    Interrupt,
+    NewerFormatError,
+    QuestionEndedError,
+    RowsRefusedError,
+    StoreError,
+    UnreadableError,
+)
 from flagledger.store.questions import Filter
 from support.records import record_of, simple_entry
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
-from flagledger.store import buckets
+from flagledger.store import buckets, shaping
+from flagledger.store.conditions import Conditions
 from flagledger.store.duckdb.sql import (
-    Conditions,
     bucket_index,
     filtered,
     is_sample,
@@ -18,14 +17,10 @@ from flagledger.store.duckdb.sql import (
     with_trait,
     with_value_key,
 )
-from flagledger.store.questions import Bucket, CountQuestion, Counts, Group, Series, Tally
-
-NO_TALLY: Final = Tally(evaluation_count=0, enabled_count=0, enabled_known_count=0, identity_count=0)
+from flagledger.store.questions import CountQuestion, Counts, Group
 
 # Bytes of a trait beyond which its digest stands for it.
 _LONGEST_TRAIT: Final = 4_096
-# Index of the series that stands for the rest; those that are kept begin at 1.
-_REST: Final = 0
 
 # Rows are grouped by columns as they are kept, which DuckDB does by their dictionaries; what they come to is made of the parts.
 _COUNTS: Final = """
@@ -55,12 +50,11 @@ def count_evaluations(connection: duckdb.DuckDBPyConnection, question: CountQues
     """Return counts over time and by groups."""
     with one_moment(connection):
         asked = filtered(connection, question.filter)
-        bucket_starts = period_starts(
-            connection,
-            asked,
-            "evaluation_time",
+        bucket_starts = buckets.of_period(
             (question.filter.start, question.filter.end),
-            (question.bucket, question.time_zone),
+            question.bucket,
+            question.time_zone,
+            lambda: reach(connection, asked, "evaluation_time"),
         )
         mask = sample_mask(connection, asked)
         lower_bound = is_sample(connection, asked)
@@ -87,7 +81,7 @@ def count_evaluations(connection: duckdb.DuckDBPyConnection, question: CountQues
                 by=f"GROUP BY {', '.join(names)}" if names else "",
                 join="JOIN ranked ON "
                 + (" AND ".join(f"parts.{name} IS NOT DISTINCT FROM ranked.{name}" for name in names) or "true"),
-                rest=_REST,
+                rest=shaping.REST_SERIES,
                 weight=mask + 1,
                 sets="GROUPING SETS ((series, bucket), (series))" if bucket_starts else "series, bucket",
                 values=", ".join(names) or "NULL",
@@ -95,44 +89,20 @@ def count_evaluations(connection: duckdb.DuckDBPyConnection, question: CountQues
             asked.parameters,
         ).fetchall()
     return Counts(
-        series=_series(rows, question, len(bucket_starts)),
+        series=shaping.series(rows, question, len(bucket_starts)),
         bucket_starts=bucket_starts,
         identities_approximate=bool(mask),
         identities_lower_bound=lower_bound,
     )
 
 
-def period_starts(
-    connection: duckdb.DuckDBPyConnection,
-    asked: Conditions,
-    column: str,
-    period: tuple[int | None, int | None],
-    width: tuple[Bucket | None, str],
-) -> tuple[int, ...]:
-    """
-    Return where the buckets of a period begin; an open one reaches as far as there is something in *column* that is asked for.
-
-    Args:
-        connection: Of one's own.
-        asked: Which rows.
-        column: The time that buckets are of.
-        period: Start, inclusive, and end, exclusive; either may be open.
-        width: Width of the buckets, None for none, and the zone that they begin in.
-    """
-    bucket, time_zone = width
-    if bucket is None:
-        return ()
-    start, end = period
-    if start is None or end is None:
-        ((first, last),) = connection.execute(
-            f"SELECT epoch_us(min({column})), epoch_us(max({column})) FROM {asked.source} WHERE {asked.where}",  # noqa: S608  # ours
-            asked.parameters,
-        ).fetchall()
-        if first is None:
-            return ()
-        start = first if start is None else start
-        end = last + 1 if end is None else end
-    return buckets.starts(bucket, time_zone, start, end - 1) if start < end else ()
+def reach(connection: duckdb.DuckDBPyConnection, asked: Conditions, column: str) -> tuple[int | None, int | None]:
+    """Return the earliest and the latest time in *column* of the rows that are asked for; None where there are none."""
+    ((first, last),) = connection.execute(
+        f"SELECT epoch_us(min({column})), epoch_us(max({column})) FROM {asked.source} WHERE {asked.where}",  # noqa: S608  # ours
+        asked.parameters,
+    ).fetchall()
+    return first, last
 
 
 def _group(
@@ -163,32 +133,3 @@ def _group(
             # An answer has no room for long ones; those of values are digests already.
             digest = "'\"#' || md5({0}) || '\"'"
             return (text,), f"CASE WHEN strlen({{0}}) > {_LONGEST_TRAIT} THEN {digest} ELSE nullif({{0}}, 'null') END"
-
-
-def _series(rows: Sequence[Sequence[Any]], question: CountQuestion, bucket_count: int) -> tuple[Series, ...]:
-    """Return what the rows say, each of a series, and of a bucket or of all of them together, which come first."""
-    totals: dict[int, tuple[Tally, Sequence[Any]]] = {}
-    points: dict[int, list[Tally]] = {}
-    for series, bucket, evaluations, enabled, known, identities, *groups in rows:
-        tally = Tally(
-            evaluation_count=evaluations,
-            enabled_count=enabled,
-            enabled_known_count=known,
-            identity_count=identities,
-        )
-        if bucket is None or not bucket_count:
-            totals[series] = (tally, groups)
-            points[series] = [NO_TALLY] * bucket_count
-        else:
-            points[series][bucket] = tally
-    if not totals and not question.group_by:
-        return (Series(groups=(), is_rest=False, total=NO_TALLY, points=(NO_TALLY,) * bucket_count),)
-    return tuple(
-        Series(
-            groups=tuple(groups) if series != _REST and question.group_by else (),
-            is_rest=series == _REST,
-            total=tally,
-            points=tuple(points[series]),
-        )
-        for series, (tally, groups) in totals.items()
-    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import duckdb
 
+from flagledger.store import shaping
+from flagledger.store.conditions import Conditions
 from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.store.duckdb.hashes import IDENTITY_HASH
-from flagledger.store.duckdb.sql import Conditions, conditions, is_sample, one_moment, with_value_key
+from flagledger.store.duckdb.sql import conditions, is_sample, one_moment, with_value_key
 from flagledger.store.questions import (
     MAX_ARMS,
-    PAGE_BYTES,
     ArmTotals,
     Exposure,
     ExposureCursor,
@@ -60,8 +63,6 @@ _ARMS: Final = """
     ORDER BY feature_name, identities DESC, arm
 """
 
-# What the names and numbers of an exposure take beside its texts.
-_EXPOSURE_BYTES: Final = 100
 _VALUE: Final = ("value",)
 
 
@@ -76,34 +77,30 @@ def list_exposures(
         rows = _page(connection, asked, arm, page_size, cursor)
         apart = [row[-1] for row in rows if row[5] == duckdb_texts.APART]
         sizes = duckdb_texts.sizes(connection, apart, _VALUE)
-        total = 0
-        for index, row in enumerate(rows):
-            total += _EXPOSURE_BYTES + sum(len(text) for text in (*row[:2], *row[3:6]) if text) + sizes.get(row[-1], 0)
-            if index == page_size or (index and total > PAGE_BYTES):
-                del rows[index:]
-                more = True
-                break
-        else:
-            more = False
-        texts = duckdb_texts.read(connection, [row[-1] for row in rows if row[-1] in sizes], _VALUE)
-    found = tuple(
-        Exposure(
-            feature_name=feature,
-            identity_identifier=identity,
-            exposure_time=time,
-            arm=arm_name,
-            variant=variant,
-            value=texts.get((position, "value"), value),
-            multiple_arms=several,
-            evaluation_count=evaluations,
+        found = [_exposure(row) for row in rows[:page_size]]
+        fits = shaping.fitting(
+            shaping.exposure_bytes(row) + sizes.get(raw[-1], 0) for row, raw in zip(found, rows, strict=False)
         )
-        for feature, identity, time, arm_name, variant, value, several, evaluations, position in rows
+        kept = rows[:fits]
+        texts = duckdb_texts.read(connection, [row[-1] for row in kept if row[-1] in sizes], _VALUE)
+    whole = [
+        replace(row, value=texts.get((raw[-1], "value"), row.value)) for row, raw in zip(found, kept, strict=False)
+    ]
+    return shaping.exposure_page(whole, more=fits < len(rows), lower_bound=lower_bound)
+
+
+def _exposure(row: Sequence[Any]) -> Exposure:
+    feature, identity, time, arm, variant, value, several, evaluations, _ = row
+    return Exposure(
+        feature_name=feature,
+        identity_identifier=identity,
+        exposure_time=time,
+        arm=arm,
+        variant=variant,
+        value=value,
+        multiple_arms=several,
+        evaluation_count=evaluations,
     )
-    following = None
-    if more:
-        last = found[-1]
-        following = ExposureCursor(feature_name=last.feature_name, identity_identifier=last.identity_identifier)
-    return ExposurePage(rows=found, next=following, identities_lower_bound=lower_bound)
 
 
 def _page(
@@ -153,22 +150,7 @@ def count_arms(
             ),
             asked.parameters,
         ).fetchall()
-    arms: dict[str, list[tuple[str, int]]] = {}
-    several: dict[str, int] = {}
-    for feature, arm_name, identities in rows:
-        found = arms.setdefault(feature, [])
-        if arm_name is None:
-            several[feature] = identities
-        else:
-            found.append((arm_name, identities))
-    return tuple(
-        ArmTotals(
-            feature_name=feature,
-            arms=tuple(found[: MAX_ARMS + 1]),
-            multiple_arm_identity_count=several.get(feature, 0),
-        )
-        for feature, found in arms.items()
-    )
+    return shaping.arm_totals(rows)
 
 
 def _exposed(connection: duckdb.DuckDBPyConnection, question: ExposureQuestion) -> tuple[Conditions, str]:

@@ -9,9 +9,9 @@ from typing import Final
 
 import duckdb
 
-from flagledger.store.base import DiskFullError, NewerFormatError, StoreError, UnreadableError
 from flagledger.store.duckdb import hashes
 from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.errors import DiskFullError, NewerFormatError, StoreError, UnreadableError
 from flagledger.telemetry.logging import get_logger
 
 FORMAT: Final = 3

@@ -13,31 +13,27 @@ from typing import Any, Final, TypeVar
 
 import duckdb
 
+from flagledger.store import shaping
+from flagledger.store.conditions import Conditions
 from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.store.duckdb.hashes import FEATURE_HASH
 from flagledger.store.duckdb.sql import (
-    EXACT_ROWS,
-    SAMPLE_ROWS,
     SAMPLED,
-    Conditions,
     conditions,
     filtered,
-    mask_for,
     one_moment,
     with_value_key,
 )
 from flagledger.store.questions import (
     LAST_VALUES_BYTES,
     MAX_SDKS,
-    PAGE_BYTES,
     Cursor,
     Features,
-    FeatureTotals,
     Filter,
     Page,
     RecordedRow,
-    SdkUse,
 )
+from flagledger.store.sampling import EXACT_ROWS, SAMPLE_ROWS, mask_for
 
 _T = TypeVar("_T")
 
@@ -82,9 +78,6 @@ _RECORDED: Final = """
 
 _VALUE: Final = ("value",)
 
-# What the names and numbers of a row take beside its texts.
-_ROW_BYTES: Final = 300
-
 SMALL_ROWS: Final = 10_000
 """Rows up to which the identities of a feature are told apart one by one, however many rows the others have."""
 
@@ -104,23 +97,11 @@ def list_features(connection: duckdb.DuckDBPyConnection, question: Filter) -> Fe
         ).fetchall()
         last = _last(connection, environment, {row[0]: row[6] for row in rows})
         values = last_values(connection, [last[row[0]] for row in rows])
-    lower_bounds = {name for (name,) in sampled}
-    totals = tuple(
-        FeatureTotals(
-            feature_name=name,
-            evaluation_count=evaluations,
-            enabled_count=enabled,
-            enabled_known_count=known,
-            identity_count=identities[name][0],
-            multiple_value_identity_count=identities[name][1],
-            identities_approximate=identities[name][2],
-            identities_lower_bound=name in lower_bounds,
-            first_evaluation_time=first_time,
-            last_evaluation_time=last_time,
-            last_value=values.get(last[name][1]),
-            sdks=sdk_uses(sdks),
-        )
-        for name, evaluations, enabled, known, _, first_time, last_time, sdks in rows
+    totals = shaping.feature_totals(
+        [row[:4] + row[5:] for row in rows],
+        identities,
+        {name for (name,) in sampled},
+        {name: values[position] for name, (_, position) in last.items() if position in values},
     )
     return Features(totals=totals, data_since=since)
 
@@ -150,14 +131,6 @@ def last_seen(connection: duckdb.DuckDBPyConnection, question: Filter, names: Co
                 asked.parameters | {"names": some},
             ).fetchall()
     return dict(found)
-
-
-def sdk_uses(listed: Sequence[Sequence[str]]) -> tuple[SdkUse, ...]:
-    """Return lists of name, version, evaluations and last time, all of them texts, as values."""
-    return tuple(
-        SdkUse(sdk_name=name, sdk_version=version, evaluation_count=int(evaluations), last_time=int(last_time))
-        for name, version, evaluations, last_time in listed
-    )
 
 
 def data_since(connection: duckdb.DuckDBPyConnection, environment: str) -> int | None:
@@ -261,28 +234,16 @@ def list_evaluations(
             asked.parameters,
         ).fetchall()
         page = _fitting(connection, [RecordedRow(*row) for row in found[:page_size]])
-    if len(page) == len(found):
-        return Page(rows=page, next=None)
-    return Page(rows=page, next=Cursor(evaluation_time=page[-1].evaluation_time, position=page[-1].position))
+    return shaping.page(page, more=len(page) < len(found))
 
 
 def _fitting(connection: duckdb.DuckDBPyConnection, rows: list[RecordedRow]) -> tuple[RecordedRow, ...]:
     """Return *rows* with their long texts, as many from the first on as `PAGE_BYTES` have room for, and one at least."""
     apart = [row.position for row in rows if duckdb_texts.APART in (row.value, row.traits, row.metadata)]
     long = duckdb_texts.sizes(connection, apart)
-    total = 0
-    for index, row in enumerate(rows):
-        total += _short_bytes(row) + long.get(row.position, 0)
-        if index and total > PAGE_BYTES:
-            del rows[index:]
-            break
+    rows = rows[: shaping.fitting(shaping.row_bytes(row) + long.get(row.position, 0) for row in rows)]
     texts = duckdb_texts.read(connection, [row.position for row in rows if row.position in long])
     return tuple(_whole(row, texts) if row.position in long else row for row in rows)
-
-
-def _short_bytes(row: RecordedRow) -> int:
-    texts = (row.value, row.traits, row.metadata, row.identity_identifier, row.feature_name, row.variant, row.reason)
-    return _ROW_BYTES + sum(len(text) for text in texts if text) + sum(len(name) for name in row.segment_names)
 
 
 def _whole(row: RecordedRow, texts: Mapping[tuple[int, str], str]) -> RecordedRow:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
-from flagledger.store.buckets import index_runs
+from flagledger.store.buckets import index_sql
+from flagledger.store.conditions import Conditions
 from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.store.duckdb.hashes import FEATURE_HASH, IDENTITY_HASH
 from flagledger.store.questions import Filter
-
-EXACT_ROWS: Final = 1_000_000
-"""Rows up to which identities are told apart one by one."""
-SAMPLE_ROWS: Final = 200_000
-"""Rows of which, beyond that, identities are sampled: as many at least."""
-MAX_SAMPLING: Final = 64
-"""One in so many identities is in a sample at least: where more rows are read than that leaves, a larger one costs little."""
+from flagledger.store.sampling import EXACT_ROWS, mask_for
 
 SAMPLED: Final = "sample_rate < 1"
 """Whether a row is one of a sample, as SQL."""
@@ -29,36 +23,6 @@ _ESTIMATE_PERCENT: Final = 1
 # An estimate between a quarter of the limit and half as much again is made sure of, which costs another look at every row.
 _DOUBT: Final = (EXACT_ROWS // 4, EXACT_ROWS * 3 // 2)
 _SAMPLED: Final = f"(FROM evaluations TABLESAMPLE SYSTEM({_ESTIMATE_PERCENT}%) REPEATABLE (1))"
-
-
-@dataclass(slots=True)
-class Conditions:
-    """
-    A WHERE clause that grows, and its parameters.
-
-    Attributes:
-        source: What follows FROM; has every column of `evaluations`.
-        parameters: By name; an empty one was not asked for.
-    """
-
-    source: str = "evaluations"
-    parameters: dict[str, Any] = field(default_factory=dict)
-    _all: list[str] = field(default_factory=list)
-
-    def must(self, name: str, value: object, *conditions: str) -> None:
-        """Ask for *conditions*, in which *value* is the parameter *name*; not where *value* is None."""
-        if value is not None:
-            self._all.extend(conditions)
-            self.parameters[name] = value
-
-    def require(self, condition: str) -> None:
-        """Ask for a *condition* without parameters of its own."""
-        self._all.append(condition)
-
-    @property
-    def where(self) -> str:
-        """The conditions, as they follow WHERE."""
-        return " AND ".join(self._all)
 
 
 def conditions(asked: Filter) -> Conditions:
@@ -177,13 +141,6 @@ def _count(connection: duckdb.DuckDBPyConnection, source: str, made: Conditions)
     return int(rows)
 
 
-def mask_for(rows: int) -> int:
-    """Return the mask that leaves so many of *rows* as can be told apart in time; 0 where all can."""
-    if rows <= EXACT_ROWS:
-        return 0
-    return min(1 << (rows // SAMPLE_ROWS).bit_length() - 1, MAX_SAMPLING) - 1
-
-
 def is_sample(connection: duckdb.DuckDBPyConnection, made: Conditions) -> bool:
     """
     Return whether some of the rows that *made* asks for were sampled.
@@ -200,16 +157,7 @@ def is_sample(connection: duckdb.DuckDBPyConnection, made: Conditions) -> bool:
 
 def bucket_index(column: str, bucket_starts: Sequence[int]) -> str:
     """Return SQL for the index of the bucket that the time in *column* lies in; 0 where there is none."""
-    moment = f"epoch_us({column})"
-
-    def between(runs: Sequence[tuple[int, int, int]]) -> str:
-        if len(runs) == 1:
-            index, start, width = runs[0]
-            return f"{index} + ({moment} - {start}) // {width}" if width else str(index)
-        middle = len(runs) // 2
-        return f"CASE WHEN {moment} < {runs[middle][1]} THEN {between(runs[:middle])} ELSE {between(runs[middle:])} END"
-
-    return f"({between(index_runs(bucket_starts) or [(0, 0, 0)])})::INTEGER"
+    return f"({index_sql(f'epoch_us({column})', bucket_starts, '{0} // {1}')})::INTEGER"
 
 
 @contextmanager

@@ -38,20 +38,20 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from flagledger.store.base import (
+from flagledger.store.applied import SetAside
+from flagledger.store.duckdb import engine, erase, hashes
+from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.duckdb.file import Settings, log_of, meaning, open_file
+from flagledger.store.errors import (
     BehindJournalError,
     Interrupt,
     OtherJournalError,
     OverlapError,
     QuestionEndedError,
     RowsRefusedError,
-    SetAside,
     StoreError,
 )
-from flagledger.store.duckdb import erase, hashes
-from flagledger.store.duckdb import texts as duckdb_texts
-from flagledger.store.duckdb.file import Settings, log_of, meaning, open_file
-from flagledger.store.duckdb.questions import Questions
+from flagledger.store.questioning import Questions
 
 CHECKPOINT_BYTES: Final = 32 << 20
 CHECKPOINT_ROWS: Final = 500_000
@@ -66,7 +66,7 @@ MAX_SPILLED: Final = "8GiB"
 THREADS: Final = 1
 
 
-class DuckDBStore(Questions):
+class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
     """
     A `Store` in one DuckDB file.
 
@@ -86,6 +86,8 @@ class DuckDBStore(Questions):
         NewerFormatError: The file was written by a newer version, of this program or of DuckDB.
         UnreadableError: The file cannot be opened: damaged, not a store, or held by another process.
     """
+
+    engine = engine
 
     def __init__(
         self,
