@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/flagledger/v1/*.proto proto/flagledger/internal/v1/*.
 # Plug-ins of the generator are found by name. Nothing else may depend on it: a terminal beside this one has no such path.
 gen test test-slow check: export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-grpc gen check bench bench-query bench-transcoding release-contract
+.PHONY: help setup serve test test-slow test-grpc gen check bench bench-query bench-stores bench-transcoding release-contract
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: setup ## Measures what is promised, each figure beside its floor.
 
 bench-query: setup ## Measures questions over ROWS rows, each beside bare DuckDB; KEEP names a directory for them.
 	$(PY) bench/query_main.py --rows $(ROWS) $(if $(KEEP),--keep $(KEEP))
+
+bench-stores: setup ## Measures the stores beside one another, each figure as a ratio to DuckDB.
+	PYTHONPATH=tests $(PY) bench/stores_main.py
 
 bench-transcoding: setup ## Measures the transcoding layer, each part beside what it is promised against.
 	$(PY) bench/transcoding_main.py

@@ -182,12 +182,23 @@ def kept(directory: Path, rows: int) -> Data:
     return Data(directory=directory, rows=manifest["rows"], end=manifest["end"], last_entry=manifest["last_entry"])
 
 
-def _fill(path: Path, identity: str, rows: int, end: int, told: Callable[[int], None]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helping:
+    """What the writer takes at a time: entries *first* to *last*, and what they became."""
+
+    first: int
+    last: int
+    rows: pa.RecordBatch
+    discards: pa.RecordBatch
+
+
+def helpings(rows: int, end: int) -> Iterator[Helping]:
+    """Yield *rows* evaluations of the thirty days before *end* as helpings, in the order of receipt."""
     step = DAYS * DAY / rows
-    store = DuckDBStore(path, memory_limit=_MEMORY_LIMIT)
-    with contextlib.closing(store), contextlib.closing(duckdb.connect()) as maker:
+    with contextlib.closing(duckdb.connect()) as maker:
         maker.execute("SET threads = 1")
-        for first, count in _helpings(rows):
+        for first in range(0, rows, _HELPING_ROWS):
+            count = min(_HELPING_ROWS, rows - first)
             entry = first // BATCH_ROWS + 1
             place = {
                 "entry": entry,
@@ -196,17 +207,22 @@ def _fill(path: Path, identity: str, rows: int, end: int, told: Callable[[int], 
                 "step": step,
                 "rows": count,
             }
-            evaluations = _batch(maker, _ROWS, place, ROWS)
-            discards = _batch(maker, _DISCARDS, place, DISCARDS)
-            store.apply(identity, entry, entry + count // BATCH_ROWS - 1, evaluations, discards)
+            yield Helping(
+                first=entry,
+                last=entry + count // BATCH_ROWS - 1,
+                rows=_batch(maker, _ROWS, place, ROWS),
+                discards=_batch(maker, _DISCARDS, place, DISCARDS),
+            )
+
+
+def _fill(path: Path, identity: str, rows: int, end: int, told: Callable[[int], None]) -> None:
+    with contextlib.closing(DuckDBStore(path, memory_limit=_MEMORY_LIMIT)) as store:
+        done = 0
+        for helping in helpings(rows, end):
+            store.apply(identity, helping.first, helping.last, helping.rows, helping.discards)
             store.maintain()
-            told(first + count)
-
-
-def _helpings(rows: int) -> Iterator[tuple[int, int]]:
-    """Yield the number of the first row of each, and how many there are."""
-    for first in range(0, rows, _HELPING_ROWS):
-        yield first, min(_HELPING_ROWS, rows - first)
+            done += helping.rows.num_rows
+            told(done)
 
 
 def _batch(
