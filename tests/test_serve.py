@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,59 @@ def test_own_token(demo: DemoKeys | None) -> None:
     config = Config(read_token=SecretStr("se&cret"))
 
     assert "http://127.0.0.1:8080/ (it asks for the read token that you set)" == dashboard(config, demo)
+
+
+def test_store_and_sink_are_shown_without_their_passwords() -> None:
+    """The banner says where evaluations go, if that is somewhere else than the data directory, and no password."""
+    here = serve._banner(Config(), None, HERE, HERE, "t", [])
+    config = Config(store="postgresql://u:hush@db/d", sink="influxdb://u:hush@influx/d")
+    there = serve._banner(config, None, HERE, HERE, "t", [])
+
+    assert "kept in" not in here
+    assert "sent to" not in here
+    assert "  evaluations are kept in postgresql://u:**********@db/d\n" in there
+    assert "  counts are sent to influxdb://u:**********@influx/d\n" in there
+    assert "hush" not in there
+
+
+@pytest.mark.parametrize(
+    ("setting", "library", "install"),
+    [
+        ({"store": "postgresql://u:hush@db/d"}, "psycopg", "'flagledger[postgres]'"),
+        ({"store": "clickhouse://u:hush@ch/d"}, "clickhouse_connect", "'flagledger[clickhouse]'"),
+        ({"store": "chdb:somewhere"}, "chdb", "'flagledger[clickhouse]' chdb"),
+        ({"sink": "influxdb://u:hush@influx/d"}, "urllib3", "'flagledger[influxdb]'"),
+    ],
+)
+def test_library_that_is_missing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    setting: dict[str, str],
+    library: str,
+    install: str,
+) -> None:
+    """A store or a sink whose library is not installed is refused with the line that installs it, before anything is made."""
+    monkeypatch.setitem(sys.modules, library, None)
+
+    code = serve.serve(Config(data=tmp_path / "data", **setting))
+    said = capsys.readouterr().err
+
+    assert 2 == code
+    assert said.startswith(f"flagledger: {library} is not installed, which this ")
+    assert said.endswith(f": pip install {install}.\n")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("store", ["postgresql://u:hush@db/d?shcema=s", "clickhouse://u:hush@ch/d?clutser=c"])
+def test_store_url_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], store: str) -> None:
+    """A URL with a parameter that its engine does not know is refused before anything is made, and its password not repeated."""
+    code = serve.serve(Config(data=tmp_path / "data", store=store))
+    said = capsys.readouterr().err
+
+    assert (2, False) == (code, "hush" in said)
+    assert said.startswith("flagledger: The store's URL ")
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "localhost"), ("::", "localhost"), ("::1", "[::1]")])

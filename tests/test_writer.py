@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import duckdb
+import pyarrow as pa
 import pytest
 from flagledger import upkeep
 from flagledger import writer as writer_module
@@ -18,7 +19,7 @@ from flagledger.journal.sqlite import SqliteJournal
 from flagledger.store.base import Store
 from flagledger.store.columns import to_columns
 from flagledger.store.duckdb.store import DuckDBStore
-from flagledger.store.errors import BehindJournalError, OtherJournalError, RowsRefusedError, StoreError
+from flagledger.store.errors import BehindJournalError, OtherJournalError, OverlapError, RowsRefusedError, StoreError
 from flagledger.store.questions import Filter
 from flagledger.upkeep import Retention
 from flagledger.writer import Writer
@@ -452,6 +453,152 @@ def test_rows_that_are_refused_do_not_hide_the_rest(tmp_path: Path, start: Start
     assert None is writer.refused
     assert expected(1) == recorded(writer.store())[-3:]
     until(lambda: writer.applied_rows == 6)
+
+
+class Disk:
+    """What outlives a `BeginningStore`: the range that was begun, and every range that it was given."""
+
+    def __init__(self) -> None:
+        self.begun: tuple[int, int] | None = None
+        self.rows: pa.RecordBatch | None = None
+        self.given: list[tuple[int, int]] = []
+
+
+class BeginningStore(DuckDBStore):
+    """
+    A store that first notes which range it begins, as one must that has no transactions.
+
+    Args:
+        path: Of the file.
+        disk: Of the range.
+        dying: Whether the process dies once a range was begun.
+        refusing: Position of an entry whose rows are refused.
+        patience: How many times a range with it must be given until it is taken back.
+    """
+
+    def __init__(
+        self, path: Path, disk: Disk, *, dying: bool = False, refusing: int = 0, patience: int = 1, **options: int
+    ) -> None:
+        super().__init__(path, **options)  # type: ignore[arg-type]
+        self._disk, self._dying, self._refusing, self._patience = disk, dying, refusing, patience
+        self.dead = False
+
+    def position(self, stream: str) -> int:
+        """Return the position, while the process lives."""
+        if self.dead:
+            raise StoreError("killed")
+        return super().position(stream)
+
+    def begun(self, stream: str) -> int | None:
+        """Return where the range ends that was begun."""
+        return self._disk.begun[1] if self._disk.begun else None
+
+    def apply(self, stream: str, first: int, last: int, rows, discards, set_aside=()) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Begin the range, or go on with it; another one is an overlap."""
+        disk = self._disk
+        disk.given.append((first, last))
+        if disk.begun is None:
+            disk.begun, disk.rows = (first, last), rows
+        if disk.begun != (first, last) or not rows.equals(disk.rows):
+            raise OverlapError(f"{disk.begun} was begun")
+        if self._dying:
+            self.dead = True
+            raise StoreError("killed")
+        if first <= self._refusing <= last and rows.num_rows:
+            if disk.given.count((first, last)) >= self._patience:
+                disk.begun = None
+            raise RowsRefusedError("not these")
+        super().apply(stream, first, last, rows, discards, set_aside)
+        disk.begun = None
+
+
+@pytest.mark.parametrize("read_bytes", [1_000, 1 << 20])
+def test_what_was_begun_is_applied_as_it_was(tmp_path: Path, start: Start, read_bytes: int) -> None:
+    """After a crash between begin and commit, the very range is applied first, whatever a helping would be by then."""
+    journal, disk = MemoryJournal(), Disk()
+    for _ in range(20):
+        journal.add()
+    dying = BeginningStore(tmp_path / "store", disk, dying=True)
+    writer = start(journal, lambda: dying, read_bytes=2_000, linger_seconds=0.0)
+    until(lambda: dying.dead)
+    writer.stop()
+    begun = disk.begun
+    assert begun is not None
+    assert 1 < begun[1] < 20
+    assert disk.given == [begun]
+    for _ in range(20):
+        journal.add()
+
+    writer = start(journal, lambda: BeginningStore(tmp_path / "store", disk), read_bytes=read_bytes, linger_seconds=0.0)
+
+    until(lambda: writer.applied_rows == 120)
+    assert [begun, begun] == disk.given[:2]
+    assert begun[1] + 1 == disk.given[2][0]
+    assert expected(*range(1, 41)) == recorded(writer.store())
+    assert 0 == writer.failures
+
+
+def test_what_was_begun_is_read_in_full(tmp_path: Path, start: Start) -> None:
+    """A range that takes many helpings to read is applied in one piece, and what waits behind it is not part of it."""
+    journal, disk = MemoryJournal(), Disk()
+    for _ in range(30):
+        journal.add()
+    disk.begun = (1, 25)
+    disk.rows = to_columns(journal.entries[:25])[0]
+
+    writer = start(journal, lambda: BeginningStore(tmp_path / "store", disk), read_bytes=1, linger_seconds=0.0)
+
+    until(lambda: writer.applied_rows == 90)
+    assert [(1, 25), *((position, position) for position in range(26, 31))] == disk.given
+    assert expected(*range(1, 31)) == recorded(writer.store())
+
+
+def test_what_was_begun_is_not_halved(tmp_path: Path, start: Start) -> None:
+    """A range whose rows are refused is given whole again and again, until the store has taken it back; only then in parts."""
+    journal, disk = MemoryJournal(), Disk()
+    for _ in range(4):
+        journal.add()
+
+    writer = start(journal, lambda: BeginningStore(tmp_path / "store", disk, refusing=3, patience=3))
+
+    until(lambda: writer.quarantined_entries == 1 and writer.position() == 4)
+    assert [(1, 4)] * 3 + [(1, 2), (3, 4)] == disk.given[:5]
+    assert expected(1, 2, 4) == recorded(writer.store())
+
+
+def test_what_was_begun_beyond_the_journal_is_refused(tmp_path: Path, start: Start) -> None:
+    """A journal that was put back from a backup does not reach to the end of what was begun: refused, and nothing is applied."""
+    journal, disk = MemoryJournal(), Disk()
+    journal.add()
+    disk.begun = (1, 2)
+
+    writer = start(journal, lambda: BeginningStore(tmp_path / "store", disk))
+
+    until(lambda: writer.refused is not None)
+    assert "begun entries up to 2, but the journal has come to 1" in str(writer.last_error)
+    assert [] == disk.given
+
+
+def test_a_store_that_another_one_writes_is_taken_over(tmp_path: Path, start: Start) -> None:
+    """While another writer holds the store this one waits, which is no reason not to start; it goes on once that has gone."""
+    held, journal = threading.Event(), MemoryJournal()
+    held.set()
+    journal.add()
+
+    def open_store() -> Store:
+        if held.is_set():
+            raise StoreError("Another service writes into it.")
+        return DuckDBStore(tmp_path / "store")
+
+    writer = start(journal, open_store)
+    until(lambda: writer.failures > 1)
+    assert (None, False, "Another service writes into it.") == (writer.refused, writer.opened, writer.last_error)
+    with pytest.raises(StoreError, match="Another service writes into it"):
+        writer.store()
+    held.clear()
+
+    until(lambda: writer.applied_rows == 3)
+    assert expected(1) == recorded(writer.store())
 
 
 class Silenced(Counting):

@@ -31,6 +31,9 @@ from flagledger.catalog.sources import check_source
 from flagledger.config import Config
 from flagledger.journal.base import JournalError
 from flagledger.journal.sqlite import SqliteJournal
+from flagledger.store.errors import StoreError
+from flagledger.store.opening import check_store
+from flagledger.store.sinks import check_installed as check_sink_installed
 from flagledger.supervisor import CannotRunError, ProcessSettings, Supervisor
 from flagledger.telemetry.logging import configure, get_logger
 
@@ -62,7 +65,7 @@ def serve(config: Config) -> int:
     try:
         with contextlib.ExitStack() as held:
             return _serve(config, held)
-    except CatalogError as error:
+    except (CatalogError, StoreError) as error:
         _say(sys.stderr, f"flagledger: {error}\n")
         return 2
     except (CannotRunError, JournalError) as error:
@@ -79,6 +82,9 @@ def _say(stream: TextIO | None, text: str) -> None:
 
 
 def _serve(config: Config, held: contextlib.ExitStack) -> int:
+    check_store(config.store_url)
+    if config.sink is not None:
+        check_sink_installed()
     data = config.data
     runtime = held.enter_context(_directory_held(data))
     # Before anything is made that only the start which made it tells of: keys and the token.
@@ -170,6 +176,10 @@ def _banner(
             f"  environment {demo.environment!r}: key {demo.server_key}",
             *([f"  read token: {read_token}"] if config.read_token is None else []),
         ]
+    if config.store is not None:
+        lines.append(f"  evaluations are kept in {config.store_shown}")
+    if config.sink is not None:
+        lines.append(f"  counts are sent to {config.shown('sink')}")
     lines += [
         f"  dashboard: {_dashboard(config, http, None if demo is None else read_token)}",
         *(f"  {line}" for line in kept),

@@ -11,6 +11,9 @@ entries are waited for a moment so that they share a commit; many are taken toge
 each row. An entry that cannot be stored is found by halving, set aside in the store as it is, and counted; the others
 go on.
 
+A store that cannot record rows and position in one step may have begun a helping before it was killed. That one is applied before
+anything else, from the same entries, and is not halved unless the store has taken it back.
+
 Between helpings it carries out orders to erase an identity, and drops what has outlived its retention (module `upkeep`).
 """
 
@@ -241,7 +244,7 @@ class Writer:
         """Apply one helping of entries, and do what else is due; return whether there is more to do."""
         store = self._store or self._open()
         position = store.position(self._journal.identity)
-        entries = self._read(position)
+        entries = self._read(store, position)
         if entries:
             self._apply(store, entries)
         self._orders.carry_out(store, self._journal)
@@ -260,10 +263,12 @@ class Writer:
         try:
             position = store.position(self._journal.identity)
             last = self._journal.last_position()
-            if position > last:
+            begun = store.begun(self._journal.identity)
+            if max(position, begun or 0) > last:
                 raise AheadOfJournalError(
-                    f"The store has applied entries up to {position}, but the journal has come to {last} only, as after it was "
-                    "restored: what it records now would be taken for applied. Put back a journal and a store of one moment."
+                    f"The store has {'begun' if begun else 'applied'} entries up to {begun or position}, but the journal has "
+                    f"come to {last} only, as after it was restored: what it records now would be taken for applied. Put back "
+                    "a journal and a store of one moment."
                 )
             # Now and not when the next entry comes: history must not seem to start anew in between.
             waiting = self._journal.read(position, 1)
@@ -276,7 +281,10 @@ class Writer:
         self.opened = True
         return store
 
-    def _read(self, after: int) -> list[Entry]:
+    def _read(self, store: Store, after: int) -> list[Entry]:
+        begun = store.begun(self._journal.identity)
+        if begun is not None:
+            return self._read_up_to(after, begun)
         entries = self._journal.read(after, self._read_bytes)
         if (
             entries
@@ -287,18 +295,33 @@ class Writer:
             entries = self._journal.read(after, self._read_bytes)
         return entries
 
+    def _read_up_to(self, after: int, last: int) -> list[Entry]:
+        """Return all entries behind *after* up to *last*, however many helpings they are."""
+        entries: list[Entry] = []
+        while after < last:
+            read = self._journal.read(after, self._read_bytes)
+            if not read:
+                raise StoreError(
+                    f"The store has begun entries up to {last}, but the journal holds none behind {after}; it is tried again."
+                )
+            entries += (entry for entry in read if entry.position <= last)
+            after = read[-1].position
+        return entries
+
     def _apply(self, store: Store, entries: Sequence[Entry]) -> None:
         stream, first, last = self._journal.identity, entries[0].position, entries[-1].position
         try:
             rows, discards = to_columns(entries) if len(entries) > 1 else _one_to_columns(entries)
             store.apply(stream, first, last, rows, discards)
         except (ConversionError, RowsRefusedError) as error:
-            if len(entries) > 1:
-                middle = len(entries) // 2
-                self._apply(store, entries[:middle])
-                self._apply(store, entries[middle:])
+            if len(entries) == 1:
+                self._set_aside(store, entries[0], error)
                 return
-            self._set_aside(store, entries[0], error)
+            if store.begun(stream) is not None:
+                raise
+            middle = len(entries) // 2
+            self._apply(store, entries[:middle])
+            self._apply(store, entries[middle:])
             return
         self.applied_rows += rows.num_rows
         self._metrics.applied(rows.num_rows)

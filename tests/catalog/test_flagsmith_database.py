@@ -18,7 +18,8 @@ from flagledger.catalog.base import Environment, Grant, KeyFound, Token
 from flagledger.catalog.document import CatalogError
 from flagledger.catalog.policy import PLAIN, Policy
 from flagledger.errors import FlagledgerError, Reason
-from support.flagsmith_database import ROLE_PASSWORD, FlagsmithTables, PostgresServer, flagsmith_tables, postgres_server
+from support.flagsmith_database import ROLE_PASSWORD, FlagsmithTables, flagsmith_tables
+from support.postgres import PostgresServer, postgres_server
 
 if importlib.util.find_spec("psycopg_pool") is None:
     pytest.skip("no psycopg here: pip install 'flagledger[postgres]'", allow_module_level=True)

@@ -34,6 +34,16 @@ def test_config_show_is_a_file_that_means_the_same(monkeypatch: pytest.MonkeyPat
     ).model_dump(exclude={"read_token"})  # fmt: skip
 
 
+def test_config_show_shows_no_password() -> None:
+    """URLs of store and sink are printed without the password in them, whatever set them."""
+    Path("flagledger.toml").write_text('sink = "influxdb://:tell-nobody@influx?org=a&bucket=b"\n')
+    shown = run("config", "show", "--store", "postgresql://flagledger:tell-nobody@db/analytics").output
+
+    assert '# From --store.\nstore = "postgresql://flagledger:**********@db/analytics"' in shown
+    assert '# From flagledger.toml: sink.\nsink = "influxdb://:**********@influx?org=a&bucket=b"' in shown
+    assert "tell-nobody" not in shown
+
+
 def test_config_check_says_what_is_there(tmp_path: Path) -> None:
     """A valid configuration is counted up; a missing environments file in the data directory is no fault."""
     bare = run("config", "check")
@@ -52,6 +62,14 @@ def test_config_check_says_what_is_there(tmp_path: Path) -> None:
         ({"flagledger.toml": "fronts = x\n"}, (), "flagledger.toml, line 1, column 10: Invalid value."),
         ({}, ("--config", "none.toml"), "none.toml is not there, or not a file."),
         ({}, ("--fronts", "x"), "--fronts: it should be a valid integer"),
+        (
+            {},
+            ("--store", "mysql://u:p@h/d"),
+            "--store: it must be duckdb:PATH, postgresql://user:password@host/database, ",
+        ),
+        ({}, ("--sink", "influxdb://h"), "--sink: it names no database: "),
+        ({}, ("--store", "clickhouse://u:p@h/d?clutser=c"), "The store's URL has a parameter that is not known; "),
+        ({}, ("--store", "postgresql://u:p@h/d?shcema=s"), "The store's URL is none of a PostgreSQL database: "),
         ({}, ("--environments", "none.toml"), "none.toml: cannot be read: No such file or directory."),
         ({"e.toml": "x"}, ("--environments", "e.toml"), "e.toml, line 1: Expected '=' after a key"),
         (
@@ -71,6 +89,26 @@ def test_config_check_ends_with_two_on_a_fault(
 
     assert result.exit_code == 2
     assert result.stderr.startswith(f"flagledger: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "library", "expected"),
+    [
+        (("--store", "postgresql://u:tell-nobody@db/d"), "psycopg", "'flagledger[postgres]'"),
+        (("--store", "chdb:somewhere"), "chdb", "'flagledger[clickhouse]' chdb"),
+        (("--sink", "influxdb://u:tell-nobody@h/d"), "urllib3", "'flagledger[influxdb]'"),
+    ],
+)
+def test_config_check_names_a_library_that_is_missing(
+    arguments: tuple[str, ...], library: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a store or a sink needs and is not installed is told, with the line that installs it."""
+    monkeypatch.setitem(sys.modules, library, None)
+    result = run("config", "check", *arguments)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"flagledger: {library} is not installed, which this ")
+    assert f": pip install {expected}." in result.stderr
 
 
 def test_serve_refuses_a_configuration_before_anything_starts() -> None:

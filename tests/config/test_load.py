@@ -45,6 +45,7 @@ def test_defaults_stand_without_any_configuration() -> None:
         "grpc": "127.0.0.1:50051",
         "fronts": 1,
         "store": None,
+        "sink": None,
         "accept_gap": None,
         "read_token": None,
         "max_body_bytes": 4_194_304,
@@ -86,6 +87,7 @@ def test_every_setting_can_be_a_variable(name: str, monkeypatch: pytest.MonkeyPa
     """A variable is FLAGLEDGER_ and the name in capitals, and every setting says what it is for."""
     text = {
         "store": "duckdb:x.duckdb",
+        "sink": "influxdb://u:p@h/d",
         "http": "[::1]:0",
         "grpc": "localhost:7",
         "store_memory_bytes": "200000000",
@@ -136,8 +138,18 @@ def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
         ("grpc = 'h:65536'", "flagledger.toml: grpc: its port must be a number from 0 to 65535; 0 picks a free one."),
         ("http = 'h:9'\ngrpc = 'h:9'", "`http` and `grpc` cannot both be served on h:9."),
         ("max_body_bytes = 40000000", "`max_in_flight_bytes` must be at least `max_body_bytes`"),
-        ("store = 'postgres://u:secret@h/d'", "flagledger.toml: store: the only store there is now is duckdb:PATH"),
-        ("store = 'duckdb:'", "flagledger.toml: store: the only store there is now is duckdb:PATH"),
+        (
+            "store = 'mysql://u:secret@h/d'",
+            "flagledger.toml: store: it must be duckdb:PATH, postgresql://user:password@",
+        ),
+        (
+            "store = 'duckdb:'",
+            "flagledger.toml: store: it must be duckdb:PATH, postgresql://user:password@host/database",
+        ),
+        (
+            "sink = 'http://u:secret@h/d'",
+            "flagledger.toml: sink: it must be influxdb://user:password@host:8086/database",
+        ),
         ("read_token = 'my secret'", "flagledger.toml: read_token: a token must be 1 to 512 visible ASCII characters"),
         ("retention_days = -1", "flagledger.toml: retention_days: it should be greater than or equal to 0."),
         ("retain_days = 3", "flagledger.toml: `retain_days` is not a setting; the nearest one is `retention_days`."),
@@ -214,12 +226,21 @@ def test_it_is_frozen_and_takes_nothing_unknown() -> None:
 
 
 def test_secrets_are_masked_where_it_is_shown() -> None:
-    """Neither repr nor str nor a fault shows a token."""
-    config = Config(read_token=SecretStr("tell-nobody"))
+    """Neither repr nor str nor a fault shows a token or a password."""
+    config = Config(
+        read_token=SecretStr("tell-nobody"),
+        catalog="postgresql://u:tell-nobody@h/d",
+        store="postgresql://u:tell-nobody@h/d",
+        sink="influxdb://u:tell-nobody@h/d",
+    )
     with pytest.raises(ValidationError) as caught:
         Config(read_token=SecretStr("tell nobody"))
 
+    shown = {config.shown(name) for name in ("catalog", "store", "sink")}
+
     assert "tell-nobody" not in f"{config} {config!r}"
+    assert {"postgresql://u:**********@h/d", "influxdb://u:**********@h/d"} == shown
+    assert "postgresql://u:**********@h/d" == config.store_shown
     assert "tell nobody" not in f"{caught.value} {caught.value!r}"
 
 
@@ -263,8 +284,24 @@ def test_paths_follow_the_data_directory() -> None:
     """Environments file and store lie in the data directory unless they are named."""
     plain, named = Config(data=Path("d")), Config(environments=Path("e"), store="duckdb:s:t")
 
-    assert (plain.environments_file, plain.store_path) == (Path("d/environments.toml"), Path("d/store.duckdb"))
-    assert (named.environments_file, named.store_path) == (Path("e"), Path("s:t"))
+    assert (plain.environments_file, plain.store_url) == (Path("d/environments.toml"), "duckdb:d/store.duckdb")
+    assert (named.environments_file, named.store_url) == (Path("e"), "duckdb:s:t")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "duckdb:a:b",
+        "chdb:/var/lib/flagledger/chdb",
+        "postgresql://flagledger:pass@db:5432/analytics?schema=flags&sslmode=require",
+        "postgres:///analytics?host=/run/postgresql",
+        "clickhouse://flagledger:pass@ch:8123/analytics",
+        "clickhouses://ch",
+    ],
+)
+def test_stores(url: str) -> None:
+    """Every form of a store is taken as it stands."""
+    assert url == Config(store=url).store_url
 
 
 @pytest.mark.parametrize(
@@ -370,6 +407,38 @@ def test_lists_reach_a_child_process() -> None:
         (
             {"catalog": "postgresql://db/flagsmith?pass%77ord=secret"},
             "--catalog: names of parameters are written without %.",
+        ),
+        (
+            {"store": "sqlite:secret.db"},
+            (
+                "--store: it must be duckdb:PATH, postgresql://user:password@host/database, "
+                "clickhouse://user:password@host/database (clickhouses:// over TLS) or chdb:PATH; "
+                "without this setting it is store.duckdb in the data directory."
+            ),
+        ),
+        (
+            {"store": "chdb:///var/lib/chdb"},
+            "--store: a path is named without slashes before it: chdb:store, chdb:/var/lib/flagledger/store.",
+        ),
+        (
+            {"store": "postgresql:u:secret@db/analytics"},
+            "--store: behind postgresql: come two slashes, for example postgresql://host/….",
+        ),
+        (
+            {"store": "postgresql://u:se/cret@db/analytics"},
+            "--store: an @ behind its host; percent-encode / @ ? # and % in a user's name, a password and parameters.",
+        ),
+        (
+            {"store": "clickhouse://u:secret@ch:port/analytics"},
+            "--store: its host or its port is malformed; percent-encode / @ ? # and % in a password.",
+        ),
+        ({"store": "clickhouse://u:secret@/analytics"}, "--store: it names no host."),
+        (
+            {"sink": "influxdb://u:secret@influx"},
+            (
+                "--sink: it names no database: influxdb://user:password@host:8086/database, "
+                "or influxdb://:token@host:8086?org=…&bucket=…."
+            ),
         ),
         (
             {"policies": [{"identity": "drop"}]},

@@ -20,6 +20,9 @@ from flagledger.config import mask_url
         ("postgresql://flagledger:p@SECRET/x@db/flagsmith", "postgresql://flagledger:**********@db/flagsmith"),
         ("postgresql://flagledger:a?SECRET#x@db/flagsmith", "postgresql://flagledger:**********@db/flagsmith"),
         ("postgresql://db/x?Password=SECRET&user=a", "postgresql://db/x?Password=**********&user=a"),
+        ("clickhouses://flagledger:pass@ch:8443/x", "clickhouses://flagledger:**********@ch:8443/x"),
+        ("influxdb://:token@h:8086?org=a&bucket=b", "influxdb://:**********@h:8086?org=a&bucket=b"),
+        ("duckdb:store.duckdb", "duckdb:store.duckdb"),
         ("https://flagsmith.example.com/api/v1/", "https://flagsmith.example.com/api/v1/"),
     ],
 )

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from support.flagsmith_database import ROLE_PASSWORD, FlagsmithTables, PostgresServer, flagsmith_tables, postgres_server
+from support.flagsmith_database import ROLE_PASSWORD, FlagsmithTables, flagsmith_tables
+from support.postgres import PostgresServer, postgres_server
 from support.reading import EVALUATIONS, get, wait_for_total
 from support.server import RunningServer
 

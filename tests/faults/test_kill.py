@@ -6,56 +6,27 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from support.reading import FEATURES, evaluations, get, post, wait_for_total
+from support.oracle import CLIENT_KEY, NOTHING_WRONG, compared, environments_file, oracle
+from support.processes import role, tree, writer_of
+from support.reading import FEATURES, get, post, wait_for_total
 from support.server import RunningServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(900)]
 
 KILLS = int(os.environ.get("KILLS", "20"))
-CLIENT_KEY = "demo-client-key"
-ENVIRONMENTS = f"""
-[[environments]]
-name = "demo"
-keys = ["{CLIENT_KEY}"]
-features = ["new_dashboard"]
-"""
 
 
 @pytest.fixture
 def environments(tmp_path: Path) -> Path:
     """Return an environments file with one key and one feature."""
-    path = tmp_path / "environments.toml"
-    path.write_text(ENVIRONMENTS)
-    return path
-
-
-def tree(server: RunningServer) -> list[psutil.Process]:
-    """Return the processes of the service, the supervisor first."""
-    parent = psutil.Process(server.process.pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def role(process: psutil.Process, server: RunningServer) -> str:
-    """Return `writer`, or what else the process is, by the store that it holds open."""
-    held = {Path(file.path).name for file in process.open_files()}
-    return "writer" if "store.duckdb" in held else "front"
-
-
-def tell(oracle: subprocess.Popen[str], told: dict[str, str]) -> None:
-    """Send a line to the oracle."""
-    assert oracle.stdin is not None
-    oracle.stdin.write(json.dumps(told) + "\n")
-    oracle.stdin.flush()
+    return environments_file(tmp_path)
 
 
 def test_whole_tree_killed(server_factory: Callable[..., RunningServer], environments: Path, tmp_path: Path) -> None:
@@ -63,16 +34,10 @@ def test_whole_tree_killed(server_factory: Callable[..., RunningServer], environ
     data = tmp_path / "data"
     seed = random.randrange(2**32)
     dice = random.Random(seed)
-    oracle = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("oracle.py")), CLIENT_KEY],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with oracle() as sender:
         for _ in range(KILLS):
             server = server_factory(data=data, environments=environments)
-            tell(oracle, server.ready)
+            sender.tell(server)
             time.sleep(dice.uniform(0.05, 1.5))
             processes = tree(server)
             dice.shuffle(processes)
@@ -81,33 +46,12 @@ def test_whole_tree_killed(server_factory: Callable[..., RunningServer], environ
             psutil.wait_procs(processes, timeout=10)
             server.kill()
         server = server_factory(data=data, environments=environments)
-        tell(oracle, server.ready)
+        sender.tell(server)
         time.sleep(0.5)
-        tell(oracle, {})
-        assert oracle.stdout is not None
-        result = json.loads(oracle.stdout.readline())
-    finally:
-        oracle.kill()
-        oracle.communicate()
-
-    count = result["evaluations"]
-    expected = {f"{batch_id}/{index}" for batch_id in result["acknowledged"] for index in range(count)}
-    sent = {f"{batch_id}/{index}" for batch_id in result["sent"] for index in range(count)}
-    wait_for_total(server, len(expected), seconds=60)
-    found = Counter()
-    altered = []
-    for evaluation in evaluations(server):
-        found[evaluation["identity_identifier"]] += 1
-        if evaluation["value"] != evaluation["identity_identifier"]:
-            altered.append(evaluation)
+        result = sender.finish()
 
     assert [] == result["wrong"], seed
-    assert {"lost": 0, "duplicated": 0, "invented": 0, "altered": 0} == {
-        "lost": len(expected - found.keys()),
-        "duplicated": sum(times > 1 for times in found.values()),
-        "invented": len(found.keys() - sent),
-        "altered": len(altered),
-    }, seed
+    assert NOTHING_WRONG == compared(server, result), seed
     # The test must have been one: there was load in every round, over both protocols.
     assert {"grpc", "http"} == {batch_id.split("-")[0] for batch_id in result["acknowledged"]}
     assert len(result["acknowledged"]) > 10 * KILLS
@@ -141,9 +85,8 @@ def test_writer_killed(server_factory: Callable[..., RunningServer], environment
         ]
     }
     assert 202 == post(server, batch, key=CLIENT_KEY)[0]
-    [writer] = [process for process in tree(server)[1:] if role(process, server) == "writer"]
 
-    writer.kill()
+    writer_of(server).kill()
     killed = time.monotonic()
     statuses = []
     while time.monotonic() - killed < 2:
@@ -162,7 +105,7 @@ def test_child_killed_again_and_again(
     """A child that keeps dying keeps being started, and the service answers again each time."""
     server = server_factory(environments=environments)
     for _ in range(3):
-        [killed] = [process for process in tree(server)[1:] if role(process, server) == victim]
+        [killed] = [process for process in tree(server)[1:] if role(process) == victim]
         killed.send_signal(signal.SIGKILL)
         psutil.wait_procs([killed], timeout=5)
         deadline = time.monotonic() + 15

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.front import forward
-from flagledger.front.forward import ForwardedError, Forwarder
+from flagledger.front.forward import Divided, ForwardedError, Forwarder
 from flagledger.transcoding import Transcoder
 from flagledger.v1 import query_service_pb2
 from google.api import httpbody_pb2
@@ -388,6 +388,16 @@ async def test_stream_with_a_slow_consumer(peer: tuple[Peer, Any]) -> None:
             await asyncio.sleep(0.3)
 
     assert 0 < peer[0].sent < 100
+
+
+async def test_divided_between_two(peer: tuple[Peer, Any]) -> None:
+    """Each rpc is answered by the one whose it is, and callers are checked by the one who has most."""
+    other: Any = type("Other", (), {method.name: method.name for method in SERVICE.methods} | {"authenticate": anybody})
+    both: Any = Divided(SERVICE, other, {METHOD: peer[1]})
+
+    answers = {method.name: getattr(both, method.name) for method in SERVICE.methods}
+    assert {method.name: method.name for method in SERVICE.methods} | {METHOD: peer[1].ListFeatures} == answers
+    assert anybody is both.authenticate
 
 
 async def test_forwarder_over_http(peer: tuple[Peer, Any]) -> None:

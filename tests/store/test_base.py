@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from flagledger.store.applied import SetAside
+from flagledger.store.applied import TALLY, SetAside, Stream
 from flagledger.store.base import Store
 from flagledger.store.columns import to_columns
-from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.errors import (
     BehindJournalError,
     Interrupt,
@@ -32,6 +30,7 @@ from flagledger.store.questions import (
     Series,
     Tally,
 )
+from store import stores
 from support.records import simple_entry
 
 Open = Callable[..., Store]
@@ -50,22 +49,12 @@ ASK: dict[str, Callable[[Store, Interrupt | None], object]] = {
     ),
     "intake": lambda store, interrupt: store.intake(IntakeQuestion(environment="production"), interrupt),
     "export": lambda store, interrupt: list(store.export(PRODUCTION, 0, interrupt).batches),
+    "environments": lambda store, interrupt: store.environments(interrupt),
+    "last seen": lambda store, interrupt: store.last_seen("production", {"checkout"}, None, interrupt),
+    "applied": lambda store, interrupt: list(store.applied(0, interrupt)),
+    "tally": lambda store, interrupt: store.tally(0, 1 << 40, interrupt),
 }
 """Every question, by what it is about."""
-
-
-@pytest.fixture(params=[DuckDBStore], ids=["duckdb"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Open the store of this test, again and again where the test closes it."""
-    opened: list[Store] = []
-
-    def open_(**options: object) -> Store:
-        opened.append(request.param(tmp_path / "store", **options))
-        return opened[-1]
-
-    yield open_
-    for store in opened:
-        store.close()
 
 
 def apply(store: Store, first: int, last: int, *, stream: str = "journal") -> None:
@@ -120,6 +109,10 @@ def test_a_new_store_is_at_the_beginning(open_store: Open) -> None:
     assert intake == ASK["intake"](store, None)
     export = store.export(PRODUCTION, 0)
     assert (0, []) == (export.last_position, list(export.batches))
+    assert ((), {}) == (ASK["environments"](store, None), ASK["last seen"](store, None))
+    assert (None, None) == (store.stream(), store.begun("journal"))
+    assert [] == ASK["applied"](store, None)
+    assert TALLY.empty_table() == ASK["tally"](store, None)
     assert 0 == store.erase_identity("production", "1/0")
     assert 0 == store.drop_before(1 << 52)
 
@@ -133,6 +126,7 @@ def test_applied_survives_reopening(open_store: Open) -> None:
     store = open_store()
 
     assert 4 == store.position("journal")
+    assert Stream(identity="journal", position=4) == store.stream()
     assert expected_identities(1, 4) == identities(store)
 
 
@@ -205,36 +199,69 @@ def test_another_journal_is_refused(open_store: Open) -> None:
             apply(store, 3, 3, stream="another")
         with pytest.raises(OtherJournalError):
             store.trimmable("another")
+        with pytest.raises(OtherJournalError):
+            store.begun("another")
+        with pytest.raises(OtherJournalError):
+            store.check_reach("another", 3)
         store.close()
         store = open_store()
 
     assert expected_identities(1, 2) == identities(store)
 
 
-def test_trimming_follows_checkpoints(open_store: Open) -> None:
-    """What was applied is trimmable once a checkpoint has covered it, not before."""
+def test_what_was_applied_is_trimmable_after_a_checkpoint(open_store: Open) -> None:
+    """The journal is never told to forget what was not applied, and may forget the rest once a checkpoint was made."""
     store = open_store()
     apply(store, 1, 3)
-    assert 0 == store.trimmable("journal")
+    assert store.trimmable("journal") <= 3
     store.checkpoint()
+    assert 3 == store.trimmable("journal")
     apply(store, 4, 4)
+    store.maintain()
+    assert store.trimmable("journal") in (3, 4)
+    store.close()
+
+    assert 4 == open_store().trimmable("journal")
+
+
+@pytest.mark.parametrize("kind", stores.shared_kinds(), indirect=True)
+def test_a_server_keeps_what_it_has_committed(open_store: Open) -> None:
+    """What was applied to a store that has no log of its own to lose is trimmable at once."""
+    store = open_store()
+    apply(store, 1, 3)
 
     assert 3 == store.trimmable("journal")
 
 
-def test_maintenance_makes_things_trimmable_in_time(open_store: Open) -> None:
-    """With nothing more arriving, maintenance makes a checkpoint once its time has come."""
-    store = open_store(checkpoint_seconds=3600.0)
+def test_nothing_is_begun_between_two_calls(open_store: Open) -> None:
+    """A range that was applied is whole: none has been begun, whatever was refused or applied again in between."""
+    store = open_store()
     apply(store, 1, 3)
-    store.maintain()
-    assert 0 == store.trimmable("journal")
+    assert None is store.begun("journal")
+    with pytest.raises(OverlapError):
+        apply(store, 2, 4)
+    apply(store, 1, 3)
+    assert None is store.begun("journal")
     store.close()
 
-    store = open_store(checkpoint_seconds=0.0)
-    apply(store, 4, 4)
-    store.maintain()
+    assert None is open_store().begun("journal")
 
-    assert 4 == store.trimmable("journal")
+
+def test_the_reach_of_a_journal_is_checked(open_store: Open) -> None:
+    """A journal is refused that does not reach back to the position, and taken where it does; nothing moves."""
+    store = open_store()
+    store.check_reach("journal", 1)
+    with pytest.raises(BehindJournalError) as refusal:
+        store.check_reach("journal", 4)
+    assert "1-3" == refusal.value.gap
+    apply(store, 1, 3)
+    for first in (1, 3, 4):
+        store.check_reach("journal", first)
+    with pytest.raises(BehindJournalError) as refusal:
+        store.check_reach("journal", 6)
+
+    assert "4-5" == refusal.value.gap
+    assert 3 == store.position("journal")
 
 
 def test_entries_set_aside_move_the_position(open_store: Open) -> None:
@@ -257,6 +284,9 @@ def test_a_closed_store_says_so(open_store: Open) -> None:
         lambda: store.position("journal"),
         lambda: apply(store, 1, 1),
         lambda: store.trimmable("journal"),
+        lambda: store.begun("journal"),
+        lambda: store.check_reach("journal", 1),
+        store.stream,
         store.checkpoint,
         store.maintain,
         lambda: store.erase_identity("production", "1/0"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from flagledger.store import json_texts
 from flagledger.store.base import Store
-from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.errors import TooManyBucketsError
 from flagledger.store.intake import MAX_REJECTIONS, IntakeQuestion
 from flagledger.store.questions import (
@@ -32,7 +30,7 @@ from flagledger.store.questions import (
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store import naive, naive_buckets
+from store import naive, naive_buckets, stores
 from store.recorded import Recorded, pages
 from support import askable
 from support.askable import Example
@@ -41,14 +39,6 @@ from support.records import add_evaluation, record_of, value_of
 # One store serves all examples of a test.
 quick = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 long = settings(quick, max_examples=80)
-
-
-@pytest.fixture(params=[DuckDBStore], ids=["duckdb"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """Return an empty store."""
-    store = request.param(tmp_path / "store")
-    yield store
-    store.close()
 
 
 def recorded(store: Store, example: Example, cut: int | None = None) -> Recorded:
@@ -227,12 +217,13 @@ def check_erasure(store: Store, example: Example, identity: str) -> None:
 
 
 def check_dropping(store: Store, example: Example) -> None:
-    """Compare what is left of everything once old rows have been dropped."""
+    """Compare what is left of everything once old rows have been dropped: all of them, or those of whole days."""
     while store.drop_before(1 << 52):
         pass
     ledger = recorded(store, example)
     received = example.questions[0].start or example.questions[0].end or 0
-    old = [each for each in (*ledger.rows, *ledger.discards) if each.receive_time < received]
+    end = stores.end_of_dropped(store, received)
+    old = [each for each in (*ledger.rows, *ledger.discards) if each.receive_time < end]
 
     dropped = 0
     while more := store.drop_before(received):

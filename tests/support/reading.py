@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from support.server import RunningServer
@@ -40,6 +40,43 @@ def get(server: RunningServer, path: str, **parameters: object) -> dict[str, Any
     with urllib.request.urlopen(request, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
+
+
+def ask(
+    server: RunningServer, method: str, path: str, *, token: str = "", **parameters: object
+) -> tuple[int, Mapping[str, str], Any]:
+    """Return status, headers and JSON of the answer to a call under *token*, or the read token, whatever it is."""
+    query = urllib.parse.urlencode({name: value for name, value in parameters.items() if value})
+    request = urllib.request.Request(
+        f"{server.http_url}{path}?{query}",
+        headers={"Authorization": f"Bearer {token or server.read_token}"},
+        method=method,
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.headers, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, json.load(error)
+
+
+def exported(server: RunningServer) -> Iterator[dict[str, Any]]:
+    """Yield every recorded evaluation as the export of the running service has it."""
+    request = urllib.request.Request(
+        f"{server.http_url}/api/v2/analytics/export?format=ndjson",
+        headers={"Authorization": f"Bearer {server.read_token}"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        for line in response:
+            yield json.loads(line)
+
+
+def metric(server: RunningServer, name: str, labels: str = "") -> float:
+    """Return the value of a metric; 0 where the page has none of that name and *labels*."""
+    with urllib.request.urlopen(f"{server.http_url}/metrics", timeout=30) as page:
+        for line in page.read().decode().splitlines():
+            if line.startswith(f"{name}{labels} "):
+                return float(line.rpartition(" ")[2])
+    return 0.0
 
 
 def evaluations(server: RunningServer, **filters: object) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from flagledger.config import Config
-from support.flagsmith_database import flagsmith_tables, postgres_binaries, postgres_server
+from support.flagsmith_database import flagsmith_tables
 from support.flagsmith_stub import StubFeature, flagsmith_stub
+from support.postgres import postgres_binaries, postgres_server
 from support.server import READ_TOKEN, start_server
 
 pytestmark = pytest.mark.system

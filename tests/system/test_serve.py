@@ -301,6 +301,31 @@ def test_several_fronts(server_factory: Callable[..., RunningServer]) -> None:
     assert 3 == len(psutil.Process(server.process.pid).children())
 
 
+def test_sink_that_is_away(server_factory: Callable[..., RunningServer]) -> None:
+    """A sink that cannot be reached holds up neither recording nor a question nor a stop; the log says so, without a password."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    server = server_factory(
+        environments=KIT_ENVIRONMENTS, variables={"FLAGLEDGER_SINK": f"influxdb://u:tell-nobody@127.0.0.1:{port}/flags"}
+    )
+    key, feature = kit()
+    evaluation = {"feature_name": feature, "enabled": True, "evaluation_timestamp": "2026-02-10T11:00:00Z"}
+    assert 202 == post(server, {"evaluations": [evaluation]}, key=key)[0]
+    assert 1 == wait_for_total(server, 1, seconds=5, environment=kit_environment())
+    deadline = time.monotonic() + 10
+    while "counts cannot be sent on" not in server.log():
+        assert time.monotonic() < deadline, server.log()
+        time.sleep(0.05)
+    page = metrics(server)
+    asked = time.monotonic()
+    code = server.stop()
+
+    assert "flagledger_sink_unsent_entries 1.0" in page
+    assert (0, True) == (code, time.monotonic() - asked < 10)
+    assert "tell-nobody" not in server.log()
+    assert "influxdb://u:**********@" in server.log()
+
+
 @pytest.mark.parametrize("accepted", [False, True])
 def test_store_deleted(server_factory: Callable[..., RunningServer], tmp_path: Path, accepted: bool) -> None:  # noqa: FBT001
     """History never restarts empty in silence: a store that lacks what the journal gave up is refused, or accepted by name."""

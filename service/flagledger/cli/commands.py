@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from flagledger.cli import catalog, questions
+from flagledger.cli.copy import copy
 from flagledger.cli.erasure import delete_identity
 from flagledger.cli.export import export
 from flagledger.cli.faults import SetUpFault
@@ -82,7 +83,16 @@ def check(config_file: Path | None, **flags: Any) -> None:
     loaded = settings(config_file, flags).config
     from flagledger.catalog.document import CatalogError  # noqa: PLC0415 - not for those who only read
     from flagledger.catalog.file import read_document  # noqa: PLC0415 - the same
+    from flagledger.store.errors import StoreError  # noqa: PLC0415 - the same
+    from flagledger.store.opening import check_store  # noqa: PLC0415 - the same
+    from flagledger.store.sinks import check_installed  # noqa: PLC0415 - the same
 
+    try:
+        check_store(loaded.store_url)
+        if loaded.sink is not None:
+            check_installed()
+    except StoreError as error:
+        raise SetUpFault(error) from None
     if not loaded.is_file_catalog:
         click.echo("The configuration is valid.")
         click.echo(f"What {loaded.catalog_shown} says is told by `flagledger check`.")
@@ -110,5 +120,5 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-for _command in (*questions.COMMANDS, export, delete_identity, *catalog.COMMANDS):
+for _command in (*questions.COMMANDS, export, delete_identity, copy, *catalog.COMMANDS):
     root.add_command(_command)

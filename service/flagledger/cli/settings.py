@@ -20,6 +20,7 @@ _FLAGS: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
     "--grpc": ("HOST:PORT", click.STRING),
     "--fronts": ("N", click.STRING),
     "--store": ("URL", click.STRING),
+    "--sink": ("URL", click.STRING),
     "--read-token": ("TOKEN", click.STRING),
 }
 

@@ -14,6 +14,8 @@ from flagledger.catalog.base import Token
 from flagledger.config import values
 
 _MAX_FRONTS: Final = 64
+# Settings that are URLs, with a password in them perhaps.
+_URLS: Final = frozenset({"catalog", "store", "sink"})
 
 _Tables = tuple[dict[str, Any], ...]
 _Address = Annotated[str, AfterValidator(values.address)]
@@ -73,7 +75,16 @@ class Config(BaseModel):
     )
     fronts: _Int = Field(1, ge=1, le=_MAX_FRONTS, description="Processes that take evaluations in.")
     store: Annotated[str, AfterValidator(values.store_url)] | None = Field(
-        None, description="Store of what was recorded: duckdb:PATH. Without it: store.duckdb in the data directory."
+        None,
+        repr=False,
+        description="Store of what was recorded: duckdb:PATH, postgresql://…, clickhouse://… (clickhouses:// over TLS) or "
+        "chdb:PATH. Without it: store.duckdb in the data directory.",
+    )
+    sink: Annotated[str, AfterValidator(values.sink_url)] | None = Field(
+        None,
+        repr=False,
+        description="Where counts of what was recorded are sent to: influxdb://user:password@host/database, or "
+        "influxdb://:token@host?org=…&bucket=… (influxdbs:// over TLS). Without it: nowhere.",
     )
     accept_gap: str | None = Field(
         None,
@@ -184,13 +195,24 @@ class Config(BaseModel):
         """URL of the catalog as it may be shown."""
         return values.mask_url(self.catalog_url)
 
+    @property
+    def store_url(self) -> str:
+        """URL of the store. It may hold a password: for people there is `store_shown`."""
+        return self.store if self.store is not None else f"duckdb:{self.data / 'store.duckdb'}"
+
+    @property
+    def store_shown(self) -> str:
+        """URL of the store as it may be shown."""
+        return values.mask_url(self.store_url)
+
     def shown(self, name: str) -> Any:
         """Return the value of setting *name* as it may be shown; of a SecretStr str() does the rest."""
-        if name == "catalog" and self.catalog is not None:
-            return self.catalog_shown
+        value = getattr(self, name)
+        if name in _URLS and value is not None:
+            return values.mask_url(value)
         if name == "tokens":
             return tuple({**table, "token": values.MASK} for table in self.tokens)
-        return getattr(self, name)
+        return value
 
     @property
     def declared_tokens(self) -> dict[str, Token]:
@@ -201,11 +223,6 @@ class Config(BaseModel):
     def declared_policies(self) -> policy.Policies:
         """The `policies`."""
         return policy.read_policies(self.policies)
-
-    @property
-    def store_path(self) -> Path:
-        """Path of the store's file."""
-        return Path(self.store.partition(":")[2]) if self.store is not None else self.data / "store.duckdb"
 
     def to_json(self) -> str:
         """Return it as JSON for a child process. Secrets are in clear: it MUST NOT be logged or be an argument."""

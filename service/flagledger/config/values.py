@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
 from flagledger.catalog import document, policy
+from flagledger.store.opening import EMBEDDED, SERVERS
+from flagledger.store.sinks import check_sink
 
 CATALOG_SCHEMES: Final = ("file", "postgresql", "postgres", "https", "http")
 
 MASK: Final = "**********"
 _MAX_PORT: Final = 65_535
+# Its library knows of hosts that a URL does not name.
+_POSTGRES: Final = frozenset({"postgresql", "postgres"})
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -59,13 +63,27 @@ def address(text: str) -> str:
 
 def store_url(text: str) -> str:
     """Return *text* where it is the URL of a store; else ValueError."""
-    kind, colon, path = text.partition(":")
-    if kind == "duckdb" and colon and path:
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in EMBEDDED | SERVERS or not rest.removeprefix("//"):
+        # A URL of a server holds a password: it is not repeated.
+        raise ValueError(
+            "it must be duckdb:PATH, postgresql://user:password@host/database, clickhouse://user:password@host/database "
+            "(clickhouses:// over TLS) or chdb:PATH; without this setting it is store.duckdb in the data directory"
+        )
+    if kind in EMBEDDED:
+        if rest.startswith("//"):
+            raise ValueError(
+                f"a path is named without slashes before it: {kind}:store, {kind}:/var/lib/flagledger/store"
+            )
         return text
-    # A URL of a server holds a password: it is not repeated.
-    raise ValueError(
-        "the only store there is now is duckdb:PATH; without this setting it is store.duckdb in the data directory"
-    )
+    _check_server(text, needs_host=kind not in _POSTGRES)
+    return text
+
+
+def sink_url(text: str) -> str:
+    """Return *text* where it is the URL of a sink; else ValueError."""
+    check_sink(text)
+    return text
 
 
 def catalog_url(text: str) -> str:
@@ -82,6 +100,18 @@ def catalog_url(text: str) -> str:
                 "a file is named without slashes before it: file:environments.toml, file:/etc/environments.toml"
             )
         return text
+    parts = _check_server(text, needs_host=scheme not in _POSTGRES)
+    if scheme not in _POSTGRES and (parts.query or parts.fragment or parts.username):
+        raise ValueError(
+            "it must be the address of the API without user, password or parameters, for example "
+            "https://flagsmith.example.com/api/v1/"
+        )
+    return text
+
+
+def _check_server(text: str, *, needs_host: bool) -> SplitResult:
+    """Return the parts of a URL that names a server; ValueError where it has not that form, without repeating it."""
+    scheme, _, rest = text.partition(":")
     if not rest.startswith("//"):
         raise ValueError(f"behind {scheme}: come two slashes, for example {scheme}://host/…")
     if re.search(r"[?&][^=&]*%", rest):
@@ -95,14 +125,9 @@ def catalog_url(text: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise ValueError("its host or its port is malformed; percent-encode / @ ? # and % in a password") from None
-    if not host and scheme.startswith("http"):
+    if needs_host and not host:
         raise ValueError("it names no host")
-    if scheme.startswith("http") and (parts.query or parts.fragment or parts.username):
-        raise ValueError(
-            "it must be the address of the API without user, password or parameters, for example "
-            "https://flagsmith.example.com/api/v1/"
-        )
-    return text
+    return parts
 
 
 def split_keys(given: Any) -> Any:

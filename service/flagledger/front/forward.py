@@ -1,13 +1,13 @@
 """
-Forwarding: the questions of readers, passed on to the process that owns the store.
+Forwarding: what readers ask and order, passed on to the process that owns the store.
 
-The embedded store can be opened by one process alone, the writer. Fronts check the token themselves, so that nobody without
-one reaches the writer, and pass the rest over a Unix socket.
+An embedded store can be opened by one process alone, the writer; of any other the writer alone may change what it holds. Fronts
+check the token themselves, so that nobody without one reaches the writer, and pass the rest over a Unix socket.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import grpc
@@ -18,6 +18,7 @@ from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
 from flagledger.errors import FlagledgerError, Reason
+from flagledger.front.grpc import Servicer
 
 _DEFAULT_SECONDS: Final = 30.0
 _FORWARDED_METADATA: Final = frozenset({"authorization"})
@@ -58,7 +59,7 @@ class Forwarder:
         self,
         service: ServiceDescriptor,
         target: str,
-        authenticate: Callable[[Any], Awaitable[object]],
+        authenticate: Callable[[Any], Coroutine[Any, Any, object]],
         *,
         unhurried: Collection[str] = (),
     ) -> None:
@@ -119,6 +120,22 @@ class Forwarder:
                 call.cancel()
 
         return forward
+
+
+class Divided:
+    """
+    A servicer that has a servicer answer every rpc of a service, but for some that are another's.
+
+    Args:
+        service: Descriptor of the service.
+        most: Answers, and checks callers.
+        others: What answers instead, by the name of the rpc.
+    """
+
+    def __init__(self, service: ServiceDescriptor, most: Servicer, others: Mapping[str, Servicer]) -> None:
+        self.authenticate = most.authenticate
+        for method in service.methods:
+            setattr(self, method.name, getattr(others.get(method.name, most), method.name))
 
 
 def _stub_arguments(method: MethodDescriptor) -> dict[str, Any]:

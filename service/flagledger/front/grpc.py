@@ -46,7 +46,7 @@ INTERNAL_OPTIONS: Final = [
 class Servicer(Protocol):
     """What a servicer has beside one coroutine function an rpc, or async generator function where it answers with a stream."""
 
-    async def authenticate(self, context: Any) -> object:
+    async def authenticate(self, context: Any, /) -> object:
         """Check the caller's credentials; raise where they do not do."""
 
 

@@ -7,6 +7,8 @@ from typing import Final
 
 import pyarrow as pa
 
+from flagledger.store.columns import ROWS
+
 RANGE_BYTES: Final = 32 << 20
 """What a range that is read back is meant to come to in memory."""
 
@@ -58,3 +60,20 @@ class Applied:
     rows: pa.RecordBatch
     discards: pa.RecordBatch
     set_aside: tuple[SetAside, ...]
+
+
+_ORDER: Final = ("environment", "feature_name", "evaluation_time", "position")
+
+
+def in_columns(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
+    """Return *table* as a batch of *schema*, which is `columns.ROWS` or `columns.DISCARDS`, in its order."""
+    keys = _ORDER if schema is ROWS else ("position",)
+    table = table.sort_by([(key, "ascending") for key in keys])
+    return pa.record_batch([_column(table.column(field.name), field.type) for field in schema], schema=schema)
+
+
+def _column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    whole = column.combine_chunks()
+    if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(whole.type):
+        return whole.dictionary_encode()
+    return whole.cast(kind)

@@ -22,6 +22,10 @@ class UnreadableError(StoreError):
     """The store's file cannot be opened, or its content cannot be read."""
 
 
+class HeldError(StoreError):
+    """Another one writes into the store. The same may succeed once it is gone."""
+
+
 class NewerFormatError(StoreError):
     """The store was written by a newer version than this one."""
 

@@ -11,6 +11,7 @@ chdb:PATH                            ClickHouse's engine within the process, in 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +28,51 @@ SERVERS: Final = frozenset({"postgresql", "postgres", "clickhouse", "clickhouses
 """Kinds whose URL names a server, which any process may ask."""
 
 _MIB: Final = 1 << 20
+_LIBRARIES: Final = {
+    "postgresql": ("psycopg",),
+    "postgres": ("psycopg",),
+    "clickhouse": ("clickhouse_connect",),
+    "clickhouses": ("clickhouse_connect",),
+    "chdb": ("clickhouse_connect", "chdb"),
+}
+_INSTALL: Final = {
+    "postgresql": "'flagledger[postgres]'",
+    "postgres": "'flagledger[postgres]'",
+    "clickhouse": "'flagledger[clickhouse]'",
+    "clickhouses": "'flagledger[clickhouse]'",
+    "chdb": "'flagledger[clickhouse]' chdb",
+}
 
 
 class NotInstalledError(StoreError):
     """A library is missing that the store needs. The message says how to install it."""
 
     temporary = False
+
+
+def check_store(url: str) -> None:
+    """
+    Refuse what no store can be opened at from here, without asking any server.
+
+    Raises:
+        NotInstalledError: A library is missing.
+        StoreError: *url* says what its engine does not understand.
+    """
+    kind = _kind(url)
+    for library in _LIBRARIES.get(kind, ()):
+        if importlib.util.find_spec(library) is None:
+            raise _missing(library, kind)
+    match kind:
+        case "duckdb":
+            pass
+        case "postgresql" | "postgres":
+            from flagledger.store.postgres.connection import address_of  # noqa: PLC0415
+
+            address_of(url)
+        case _:
+            from flagledger.store.clickhouse.address import parse  # noqa: PLC0415
+
+            parse(url)
 
 
 def is_shared(url: str) -> bool:
@@ -62,11 +102,11 @@ def open_store(
 
             return DuckDBStore(_path(url), accept_gap=accept_gap, memory_limit=f"{memory_bytes // _MIB}MiB")
         case "postgresql" | "postgres":
-            with _installed("postgres"):
+            with _installed(url):
                 from flagledger.store.postgres.store import PostgresStore  # noqa: PLC0415
             return PostgresStore(url, accept_gap=accept_gap)
         case _:
-            with _installed("clickhouse"):
+            with _installed(url):
                 from flagledger.store.clickhouse.store import ClickHouseStore  # noqa: PLC0415
             return ClickHouseStore(url, accept_gap=accept_gap, retention_days=retention_days)
 
@@ -80,10 +120,10 @@ def open_reader(url: str) -> Store:
         StoreError: It cannot be opened. One that is away for now is no error: questions say so, and are answered once it is back.
     """
     if _kind(url) in ("postgresql", "postgres"):
-        with _installed("postgres"):
+        with _installed(url):
             from flagledger.store.postgres.store import PostgresStore  # noqa: PLC0415
         return PostgresStore(url, read_only=True)
-    with _installed("clickhouse"):
+    with _installed(url):
         from flagledger.store.clickhouse.store import ClickHouseStore  # noqa: PLC0415
     return ClickHouseStore(url, read_only=True)
 
@@ -97,13 +137,15 @@ def _path(url: str) -> Path:
 
 
 @contextmanager
-def _installed(extra: str) -> Iterator[None]:
-    """Turn the failure to import a library in the block into a sentence that names the *extra* which brings it."""
+def _installed(url: str) -> Iterator[None]:
+    """Turn the failure to import a library in the block into a sentence that says how to install it."""
     try:
         yield
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "flagledger":
             raise
-        raise NotInstalledError(
-            f"{error.name} is not installed, which this store needs: pip install 'flagledger[{extra}]'."
-        ) from error
+        raise _missing(str(error.name), _kind(url)) from error
+
+
+def _missing(library: str, kind: str) -> NotInstalledError:
+    return NotInstalledError(f"{library} is not installed, which this store needs: pip install {_INSTALL[kind]}.")

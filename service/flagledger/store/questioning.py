@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
+import pyarrow as pa
+
+from flagledger.store.applied import Applied
 from flagledger.store.errors import Interrupt
 from flagledger.store.intake import Intake, IntakeQuestion, UnknownFeatures
 from flagledger.store.questions import (
@@ -67,6 +70,12 @@ class Engine(Protocol[R]):
         """Answer as in `Store`."""
 
     def export(self, reading: Callable[[], AbstractContextManager[R]], asked: Filter, after_position: int, /) -> Export:
+        """Answer as in `Store`."""
+
+    def applied(self, reading: Callable[[], AbstractContextManager[R]], after: int, /) -> Iterator[Applied]:
+        """Answer as in `Store`."""
+
+    def tally(self, reader: R, after: int, last: int, /) -> pa.Table:
         """Answer as in `Store`."""
 
 
@@ -169,3 +178,12 @@ class Questions(ABC, Generic[Reader]):
     ) -> Export:
         """Return the evaluations behind *after_position*, those received earlier first from batch to batch."""
         return self.engine.export(lambda: self._reading(interrupt), filter, after_position)
+
+    def applied(self, after: int, interrupt: Interrupt | None = None) -> Iterator[Applied]:
+        """Yield what the entries behind position *after* became, up to the position at the time of the call."""
+        return self.engine.applied(lambda: self._reading(interrupt), after)
+
+    def tally(self, after: int, last: int, interrupt: Interrupt | None = None) -> pa.Table:
+        """Return what entries behind position *after* up to *last* came to."""
+        with self._reading(interrupt) as reader:
+            return self.engine.tally(reader, after, last)

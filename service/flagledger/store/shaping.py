@@ -34,9 +34,10 @@ INVALID: Final = "invalid"
 SAMPLED_OUT: Final = "sampled_out"
 FOREIGN_EVENT: Final = "foreign_event"
 
-# What the names and numbers of a row, and of an exposure, take beside its texts.
-_ROW_BYTES: Final = 300
-_EXPOSURE_BYTES: Final = 100
+ROW_BYTES: Final = 300
+"""What the names and numbers of a row take beside its texts."""
+EXPOSURE_BYTES: Final = 100
+"""What the numbers of an exposure take beside its texts."""
 
 
 def sdk_uses(listed: Sequence[Sequence[Any]]) -> tuple[SdkUse, ...]:
@@ -120,7 +121,7 @@ def series(rows: Iterable[Sequence[Any]], question: CountQuestion, bucket_count:
 def row_bytes(row: RecordedRow) -> int:
     """Return how much room of a page *row* takes, with the texts that it holds."""
     texts = (row.value, row.traits, row.metadata, row.identity_identifier, row.feature_name, row.variant, row.reason)
-    return _ROW_BYTES + sum(len(text) for text in texts if text) + sum(len(name) for name in row.segment_names)
+    return ROW_BYTES + sum(len(text) for text in texts if text) + sum(len(name) for name in row.segment_names)
 
 
 def fitting(sizes: Iterable[int]) -> int:
@@ -145,7 +146,7 @@ def page(rows: Sequence[RecordedRow], *, more: bool) -> Page:
 def exposure_bytes(row: Exposure) -> int:
     """Return how much room of a page *row* takes, with the texts that it holds."""
     texts = (row.feature_name, row.identity_identifier, row.arm, row.variant, row.value)
-    return _EXPOSURE_BYTES + sum(len(text) for text in texts if text)
+    return EXPOSURE_BYTES + sum(len(text) for text in texts if text)
 
 
 def exposure_page(rows: Sequence[Exposure], *, more: bool, lower_bound: bool) -> ExposurePage:

@@ -61,6 +61,16 @@ DROPPED_ROWS = Counter(
 )
 QUARANTINED = Counter("flagledger_quarantined", "Journal entries that could not be converted and were set aside.")
 STORE_FAILURES = Counter("flagledger_store_failures", "Attempts to apply to the store that failed and are tried again.")
+SINK_POINTS = Counter(
+    "flagledger_sink_points", "Points of counts sent to the sink, by outcome: taken, refused (for good).", ["outcome"]
+)
+SINK_RANGES = Counter("flagledger_sink_ranges", "Ranges of entries whose counts the sink was sent to their end.")
+SINK_FAILURES = Counter("flagledger_sink_failures", "Attempts to send to the sink that failed and are made again.")
+SINK_UNSENT = Gauge(
+    "flagledger_sink_unsent_entries",
+    "Entries that the store holds and whose counts the sink was not sent yet.",
+    multiprocess_mode="livemax",
+)
 
 
 def exposition() -> tuple[bytes, str]:
@@ -167,3 +177,22 @@ class WriterMetrics:
     def refused(self, reason: Enum) -> None:
         """Count a question that was refused before it was asked."""
         REFUSALS.labels(reason.name).inc()
+
+
+class FeederMetrics:
+    """What the feeder counts."""
+
+    def sent(self, lines: int, refused: int) -> None:
+        """Count a range and its points, *lines* of which the sink took and *refused* of which it never will."""
+        SINK_RANGES.inc()
+        SINK_POINTS.labels("taken").inc(lines)
+        if refused:
+            SINK_POINTS.labels("refused").inc(refused)
+
+    def sink_failed(self) -> None:
+        """Count an attempt that failed and is made again."""
+        SINK_FAILURES.inc()
+
+    def behind(self, entries: int) -> None:
+        """Set how many *entries* that the store holds have not been sent yet."""
+        SINK_UNSENT.set(entries)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from flagledger.store import sampling
 from flagledger.store.duckdb import queries as duckdb_queries
 from flagledger.store.duckdb import sql as duckdb_sql
 from flagledger.store.duckdb.store import DuckDBStore
@@ -44,13 +45,19 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
 @pytest.fixture
 def _sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let identities be sampled where rows are many, and many be few."""
-    for module in (duckdb_sql, duckdb_queries):
-        monkeypatch.setattr(module, "EXACT_ROWS", 4_000)
-        monkeypatch.setattr(module, "SAMPLE_ROWS", 4_000)
+    limit_rows(monkeypatch, exact=4_000, sample=4_000)
     # One row in a hundred says enough where there are millions, and of these all do.
     monkeypatch.setattr(duckdb_sql, "_SAMPLED", "evaluations")
     monkeypatch.setattr(duckdb_sql, "_ESTIMATE_PERCENT", 100)
     monkeypatch.setattr(duckdb_queries, "SMALL_ROWS", 1_000)
+
+
+def limit_rows(monkeypatch: pytest.MonkeyPatch, *, exact: int, sample: int) -> None:
+    """Let identities of more than *exact* rows be sampled, and of *sample* rows at least."""
+    for module in (sampling, duckdb_sql, duckdb_queries):
+        monkeypatch.setattr(module, "EXACT_ROWS", exact)
+    for module in (sampling, duckdb_queries):
+        monkeypatch.setattr(module, "SAMPLE_ROWS", sample)
 
 
 def counts_of(ledger: Recorded, **fields: object) -> tuple[Counts, Counts]:
@@ -153,9 +160,7 @@ def test_an_estimate_near_the_limit_is_made_sure_of(
 ) -> None:
     """What a sample of blocks says within a factor of the limit is not believed: identities are exact up to the limit."""
     rows = sum(row.environment == ledger.environment("production") for row in ledger.rows)
-    for module in (duckdb_sql, duckdb_queries):
-        monkeypatch.setattr(module, "EXACT_ROWS", int(rows / share))
-        monkeypatch.setattr(module, "SAMPLE_ROWS", rows // 4)
+    limit_rows(monkeypatch, exact=int(rows / share), sample=rows // 4)
     monkeypatch.setattr(duckdb_sql, "_DOUBT", (int(rows / share) // 4, int(rows / share) * 3 // 2))
     # Blocks that hold more than their share, or a third of it.
     monkeypatch.setattr(duckdb_sql, "_SAMPLED", "evaluations")

@@ -265,7 +265,7 @@ def test_a_file_that_is_held_is_refused_and_its_log_left_alone(tmp_path: Path) -
 
     answer = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
 
-    assert answer.stdout.startswith("UnreadableError")
+    assert answer.stdout.startswith("HeldError")
     assert "held by another process" in answer.stdout
     apply(store, 4, 4)
     store.close()
@@ -365,48 +365,6 @@ def test_a_failed_database_is_opened_again(tmp_path: Path) -> None:
     assert 3 == store.position("journal")
     apply(store, 4, 4)
     assert expected(4) == recorded(store)
-    store.close()
-
-
-def test_a_checkpoint_waits_for_questions_in_the_end(tmp_path: Path) -> None:
-    """Questions that follow each other without a pause delay checkpoints, but not for ever."""
-    store = DuckDBStore(tmp_path / "store.duckdb", checkpoint_seconds=0.0)
-    previous: list[duckdb.DuckDBPyConnection] = []
-    for position in range(1, 60):
-        question = store._connection.cursor()  # type: ignore[union-attr]
-        question.execute("BEGIN TRANSACTION READ ONLY").fetchall()
-        question.execute("SELECT count(*) FROM evaluations").fetchall()
-        apply(store, position, position)
-        if store._checkpoints_refused < 20:
-            store.maintain()
-        for done in previous:
-            done.close()
-        previous = [question]
-    for done in previous:
-        done.close()
-
-    assert 20 == store._checkpoints_refused
-    store.maintain()
-    assert 59 == store.trimmable("journal")
-    store.close()
-
-
-def test_a_long_log_is_not_put_off(tmp_path: Path) -> None:
-    """A checkpoint waits for a question at once where the log has grown far beyond its length."""
-    store = DuckDBStore(tmp_path / "store.duckdb", checkpoint_bytes=100)
-    apply(store, 1, 1)
-    question = store._connection.cursor()  # type: ignore[union-attr]
-    question.execute("BEGIN TRANSACTION READ ONLY").fetchall()
-    question.execute("SELECT count(*) FROM evaluations").fetchall()
-    apply(store, 2, 2)
-    maintaining = threading.Thread(target=store.maintain)
-    maintaining.start()
-    maintaining.join(0.2)
-
-    assert maintaining.is_alive()
-    question.close()
-    maintaining.join()
-    assert 2 == store.trimmable("journal")
     store.close()
 
 

@@ -14,13 +14,10 @@ from typing import Final
 
 import duckdb
 
+from flagledger.store.identity_fields import fields_of
+
 # What one call drops at most, in microseconds of receipt: some million rows where much comes in.
 SLICE_MICROSECONDS: Final = 3_600_000_000
-
-# Of flagledger.v1.Evaluation.identity_identifier and of flagledger.internal.v1.Envelope.environment.
-_IDENTITY_TAG: Final = b"\x2a"
-_ENVIRONMENT_TAG: Final = b"\x0a"
-_SEVEN_BITS: Final = 0x7F
 
 _OF_IDENTITY: Final = "environment = $environment AND identity_identifier = $identity"
 _BEFORE: Final = "receive_time < make_timestamp($received)"
@@ -53,21 +50,12 @@ def erase_identity(connection: duckdb.DuckDBPyConnection, environment: str, iden
 
 def _erase_set_aside(connection: duckdb.DuckDBPyConnection, environment: str, identity_identifier: str) -> None:
     """Erase what was set aside and holds the identity. No record could be made of it, so that fields are looked for as bytes."""
-    held = (_field(_IDENTITY_TAG, identity_identifier), _field(_ENVIRONMENT_TAG, environment))
+    held = fields_of(environment, identity_identifier)
     # One at a time: each may be as large as a request.
     for (position,) in connection.execute("SELECT position FROM quarantine").fetchall():
         ((payload,),) = connection.execute("SELECT payload FROM quarantine WHERE position = ?", [position]).fetchall()
         if all(field in payload for field in held):
             _delete(connection, "quarantine", "position = $position", {"position": position})
-
-
-def _field(tag: bytes, text: str) -> bytes:
-    """Return *text* as it stands in a serialised message, with its tag and its length before it."""
-    content = text.encode()
-    length, size = b"", len(content)
-    while size > _SEVEN_BITS:
-        length, size = length + bytes([size & _SEVEN_BITS | 0x80]), size >> 7
-    return tag + length + bytes([size]) + content
 
 
 def drop_before(connection: duckdb.DuckDBPyConnection, received: int) -> int:

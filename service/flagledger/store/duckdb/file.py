@@ -11,7 +11,7 @@ import duckdb
 
 from flagledger.store.duckdb import hashes
 from flagledger.store.duckdb import texts as duckdb_texts
-from flagledger.store.errors import DiskFullError, NewerFormatError, StoreError, UnreadableError
+from flagledger.store.errors import DiskFullError, HeldError, NewerFormatError, StoreError, UnreadableError
 from flagledger.telemetry.logging import get_logger
 
 FORMAT: Final = 3
@@ -90,7 +90,8 @@ def open_file(path: Path, settings: Settings) -> tuple[duckdb.DuckDBPyConnection
 
     Raises:
         NewerFormatError: A newer version wrote it.
-        UnreadableError: It is damaged, no store, or held by another process.
+        UnreadableError: It is damaged, or no store.
+        HeldError: Another process has it open.
     """
     try:
         connection, set_aside = duckdb.connect(str(path), config=settings), 0
@@ -122,7 +123,7 @@ def meaning(path: Path, error: duckdb.Error) -> StoreError:
             f"{path} was written by a newer version of DuckDB than the one installed here. ({text})"
         )
     if "lock on file" in text:
-        return UnreadableError(f"{path} is held by another process. ({text})")
+        return HeldError(f"{path} is held by another process. ({text})")
     if isinstance(error, duckdb.OutOfMemoryException):
         return StoreError(f"The store needed more memory than it may hold. ({text})")
     return UnreadableError(f"{path} cannot be read or written. ({text})")

@@ -38,7 +38,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from flagledger.store.applied import SetAside
+from flagledger.store.applied import SetAside, Stream
 from flagledger.store.duckdb import engine, erase, hashes
 from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.store.duckdb.file import Settings, log_of, meaning, open_file
@@ -84,7 +84,8 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
 
     Raises:
         NewerFormatError: The file was written by a newer version, of this program or of DuckDB.
-        UnreadableError: The file cannot be opened: damaged, not a store, or held by another process.
+        UnreadableError: The file cannot be opened: damaged, or not a store.
+        HeldError: Another process has it open.
     """
 
     engine = engine
@@ -139,6 +140,17 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
         with self._errors():
             self._own()
             return self._known(stream)
+
+    def stream(self) -> Stream | None:
+        """Return the journal that the file knows, and how far its entries have been applied."""
+        with self._reading(None) as connection:
+            known = connection.execute("SELECT stream, position FROM streams").fetchall()
+        return Stream(identity=known[0][0], position=known[0][1]) if known else None
+
+    def begun(self, stream: str) -> int | None:
+        """Return None: a range is applied whole or not at all."""
+        self.position(stream)
+        return None
 
     def check_reach(self, stream: str, first: int) -> None:
         """Refuse a journal whose oldest entry, or next one where it holds none, is *first*, if entries before it are missing."""

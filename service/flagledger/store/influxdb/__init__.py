@@ -1,0 +1,1 @@
+"""Counts into an InfluxDB."""

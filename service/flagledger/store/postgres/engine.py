@@ -1,0 +1,23 @@
+"""How PostgreSQL answers: the functions that `store.questioning` asks for, each from the module that its subject has."""
+
+from flagledger.store.postgres.applied import applied, tally
+from flagledger.store.postgres.counts import count_evaluations
+from flagledger.store.postgres.export import export
+from flagledger.store.postgres.exposures import count_arms, list_exposures
+from flagledger.store.postgres.intake import intake, list_unknown_features
+from flagledger.store.postgres.queries import environments, last_seen, list_evaluations, list_features
+
+__all__ = [
+    "applied",
+    "count_arms",
+    "count_evaluations",
+    "environments",
+    "export",
+    "intake",
+    "last_seen",
+    "list_evaluations",
+    "list_exposures",
+    "list_features",
+    "list_unknown_features",
+    "tally",
+]

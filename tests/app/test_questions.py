@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flagledger.app import questions
+from flagledger.app.questions import Reader
+from flagledger.config import Config
+from flagledger.errors import FlagledgerError, Reason
+from flagledger.journal.base import Outcome
+from flagledger.journal.sqlite import SqliteJournal
+from flagledger.store.applied import Stream
+from flagledger.store.errors import StoreError
+from flagledger.supervisor import ProcessSettings
+from flagledger.v1.query_service_pb2 import DeleteIdentityRequest, GetIntakeRequest, ListFeaturesRequest
+from support.querying import PRODUCTION, Call, FakeStore, TableCatalog
+
+SHARED = "postgresql://u:p@127.0.0.1:1/d"
+
+
+class SharedStore(FakeStore):
+    """A shared store that knows a journal."""
+
+    def __init__(self, stream: Stream | None = None) -> None:
+        super().__init__()
+        self.known = stream
+        self.closed = 0
+
+    def stream(self) -> Stream | None:
+        """Return the journal that it knows."""
+        return self.known
+
+    def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+
+class Context(Call):
+    """A call's context without a deadline."""
+
+    def time_remaining(self) -> None:
+        """Return that it has all the time."""
+
+
+def call_of(token: str) -> Context:
+    """Return a call with that token."""
+    return Context(("authorization", f"Bearer {token}"))
+
+
+class Opener:
+    """Opens a store, or fails to."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.fault: StoreError | None = None
+        self.opened: list[str] = []
+
+    def open(self, url: str) -> Any:
+        """Open it."""
+        self.opened.append(url)
+        if self.fault is not None:
+            raise self.fault
+        return self.store
+
+
+@pytest.fixture
+def opener(monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Return what opens shared stores."""
+    opener = Opener(SharedStore())
+    monkeypatch.setattr(questions, "open_reader", opener.open)
+    return opener
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Any:
+    """Return an empty journal."""
+    journal = SqliteJournal.open(tmp_path / "journal.db", max_bytes=1 << 30, reserve_bytes=0)
+    yield journal
+    journal.close()
+
+
+def asked(tmp_path: Path, journal: SqliteJournal, store: str) -> questions.Questions:
+    """Return what answers the questions of a front whose writer is not there."""
+    config = Config(data=tmp_path, store=store, retention_days=7)
+    settings = ProcessSettings(
+        role="front", index=0, config="", read_token="reader", identity_secret="s" * 22, http="", grpc="",
+        runtime=str(tmp_path),
+    )  # fmt: skip
+    catalog: Any = TableCatalog(PRODUCTION)
+    return questions.questions(config, settings, catalog, journal)
+
+
+async def test_shared_store_is_asked_by_the_front(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
+    """Questions need no writer: the store is opened once, when the first is asked, and closed in the end."""
+    here = asked(tmp_path, journal, SHARED)
+    servicer: Any = here.servicer
+    before = list(opener.opened)
+    for _ in range(2):
+        await servicer.ListFeatures(ListFeaturesRequest(environment="production"), call_of("reader"))
+    await here.close()
+
+    assert here.answering()
+    assert ([], [SHARED], 1) == (before, opener.opened, opener.store.closed)
+
+
+async def test_orders_go_to_the_writer(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
+    """What erases is passed on, and refused with a delay while the writer is not there; who may not is told so before."""
+    here = asked(tmp_path, journal, SHARED)
+    servicer: Any = here.servicer
+    request = DeleteIdentityRequest(environment="production", identity_identifier="alice")
+    with pytest.raises(FlagledgerError) as refused:
+        await servicer.DeleteIdentity(request, call_of("admin"))
+    with pytest.raises(FlagledgerError) as stranger:
+        await servicer.DeleteIdentity(request, call_of("nobody"))
+    await here.close()
+
+    assert (Reason.STORE_UNAVAILABLE, Reason.TOKEN_INVALID) == (refused.value.reason, stranger.value.reason)
+    assert refused.value.retry_after
+    assert [] == opener.opened
+
+
+async def test_embedded_store_is_the_writers(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
+    """Of a store that one process owns every question is passed on, and nothing is opened here."""
+    here = asked(tmp_path, journal, f"duckdb:{tmp_path / 'store.duckdb'}")
+    servicer: Any = here.servicer
+    with pytest.raises(FlagledgerError) as refused:
+        await servicer.ListFeatures(ListFeaturesRequest(environment="production"), call_of("reader"))
+    answering = here.answering()
+    await here.close()
+
+    assert Reason.STORE_UNAVAILABLE is refused.value.reason
+    assert not answering
+    assert [] == opener.opened
+    assert not (tmp_path / "store.duckdb").exists()
+
+
+@pytest.mark.parametrize(("knows", "waiting"), [(3, 2), (5, 0), (None, 5)])
+async def test_journal_of_a_front(
+    tmp_path: Path, journal: SqliteJournal, opener: Opener, knows: int | None, waiting: int
+) -> None:
+    """How far the store is behind is told by the front: from the position in the store, and the journal's file."""
+    for number in range(5):
+        outcome = Outcome(accepted=1, filtered=0, rejected=0)
+        await journal.append("production", f"b{number}", b"d" * 16, outcome, b"payload")
+    if knows is not None:
+        opener.store.known = Stream(identity=journal.identity, position=knows)
+    here = asked(tmp_path, journal, SHARED)
+    servicer: Any = here.servicer
+    answer = await servicer.GetIntake(GetIntakeRequest(environment="production"), call_of("reader"))
+    await here.close()
+
+    assert waiting == answer.journal.waiting_batch_count
+    assert (waiting > 0) == (answer.journal.lag.ToMicroseconds() > 0)
+    assert 7 == answer.retention_days
+
+
+async def test_position_of_another_journal_says_nothing(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
+    """A position in another journal is not taken for one in this."""
+    outcome = Outcome(accepted=1, filtered=0, rejected=0)
+    await journal.append("production", "b", b"d" * 16, outcome, b"payload")
+    opener.store.known = Stream(identity="another", position=1)
+    here = asked(tmp_path, journal, SHARED)
+    servicer: Any = here.servicer
+    answer = await servicer.GetIntake(GetIntakeRequest(environment="production"), call_of("reader"))
+    await here.close()
+
+    assert 1 == answer.journal.waiting_batch_count
+
+
+async def test_store_that_cannot_be_opened(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
+    """While it cannot be opened questions are refused with a delay; with the next one it is tried again."""
+    opener.fault = StoreError("It is away.")
+    here = asked(tmp_path, journal, SHARED)
+    servicer: Any = here.servicer
+    request = ListFeaturesRequest(environment="production")
+    with pytest.raises(FlagledgerError) as refused:
+        await servicer.ListFeatures(request, call_of("reader"))
+    opener.fault = None
+    answer = await servicer.ListFeatures(request, call_of("reader"))
+    await here.close()
+
+    assert Reason.STORE_UNAVAILABLE is refused.value.reason
+    assert refused.value.retry_after
+    assert {"checkout", "never_asked"} == {feature.feature_name for feature in answer.features}
+
+
+async def test_reader_is_opened_once_and_not_again_after_its_end() -> None:
+    """However many ask at a time, one store is opened; what comes after the end is refused."""
+    opener = Opener(SharedStore())
+    reader = Reader(SHARED, opener.open)
+    await asyncio.gather(*(asyncio.to_thread(reader.store) for _ in range(8)))
+    reader.close()
+    reader.close()
+    with pytest.raises(StoreError):
+        reader.store()
+
+    assert ([SHARED], 1) == (opener.opened, opener.store.closed)
