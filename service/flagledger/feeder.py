@@ -200,8 +200,9 @@ class Feeder:
             last = after + (last - after) // 2
             counts = store.tally(after, last, self._interrupt)
         if counts.num_rows:
-            progress = Progress(position=after, begun=last, memory=self._sink.learn(counts, progress.memory))
-            self._keep(progress)
+            if progress.begun is None:
+                progress = Progress(position=after, begun=last, memory=self._sink.learn(counts, progress.memory))
+                self._keep(progress)
             self._count(self._sink.send(counts, progress.memory, (self._shift + after + 1) % _NANOSECONDS))
         sent = Progress(position=last, memory=progress.memory)
         if progress.begun is None:

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from flagledger.app import questions
 from flagledger.app.questions import Reader
@@ -14,7 +15,12 @@ from flagledger.journal.sqlite import SqliteJournal
 from flagledger.store.applied import Stream
 from flagledger.store.errors import StoreError
 from flagledger.supervisor import ProcessSettings
-from flagledger.v1.query_service_pb2 import DeleteIdentityRequest, GetIntakeRequest, ListFeaturesRequest
+from flagledger.v1.query_service_pb2 import (
+    DeleteIdentityRequest,
+    DeleteIdentityResponse,
+    GetIntakeRequest,
+    ListFeaturesRequest,
+)
 from support.querying import PRODUCTION, Call, FakeStore, TableCatalog
 
 SHARED = "postgresql://u:p@127.0.0.1:1/d"
@@ -114,11 +120,39 @@ async def test_orders_go_to_the_writer(tmp_path: Path, journal: SqliteJournal, o
         await servicer.DeleteIdentity(request, call_of("admin"))
     with pytest.raises(FlagledgerError) as stranger:
         await servicer.DeleteIdentity(request, call_of("nobody"))
+    writer = await listening(f"unix:{tmp_path}/query.sock")
+    answer = await until_answered(servicer.DeleteIdentity, request)
     await here.close()
+    await writer.stop(0)
 
     assert (Reason.STORE_UNAVAILABLE, Reason.TOKEN_INVALID) == (refused.value.reason, stranger.value.reason)
     assert refused.value.retry_after
+    assert DeleteIdentityResponse(deleted_evaluation_count=7) == answer
     assert [] == opener.opened
+
+
+async def listening(target: str) -> grpc.aio.Server:
+    """Return a writer that has erased seven evaluations whatever it is asked."""
+
+    async def erase(request: bytes, context: Any) -> bytes:
+        return DeleteIdentityResponse(deleted_evaluation_count=7).SerializeToString()
+
+    server = grpc.aio.server()
+    handlers = {"DeleteIdentity": grpc.unary_unary_rpc_method_handler(erase)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(questions.SERVICE.full_name, handlers)])
+    server.add_insecure_port(target)
+    await server.start()
+    return server
+
+
+async def until_answered(rpc: Any, request: Any) -> Any:
+    """Return the answer, once the writer has been found."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await rpc(request, call_of("admin"))
+            except FlagledgerError:
+                await asyncio.sleep(0.05)
 
 
 async def test_embedded_store_is_the_writers(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:

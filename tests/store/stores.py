@@ -8,6 +8,7 @@ ClickHouse a database of the chDB within the process, both called after the path
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from flagledger.store.duckdb.store import DuckDBStore
 DAY: Final = 86_400_000_000
 """A day in microseconds."""
 
+_SERVER: Final = "FLAGLEDGER_TEST_POSTGRES"
 _KINDS: Final = ("duckdb", "postgres", "clickhouse")
 _SHARED: Final = ("postgres", "clickhouse")
 
@@ -75,6 +77,25 @@ def url_of(kind: str, place: Path) -> str:
             from support.chdb import database_url
 
             return database_url(name_of(place))
+
+
+def url_of_process(kind: str, place: Path) -> str:
+    """Return the URL of the store for a process of its own, which was started with `for_processes` in its environment."""
+    match kind:
+        case "postgres":
+            return f"{os.environ[_SERVER]}?schema={name_of(place)}"
+        case "clickhouse":
+            # One process has an engine's directory.
+            return f"chdb:{place}"
+        case _:
+            return url_of(kind, place)
+
+
+def for_processes() -> dict[str, str]:
+    """Return variables with which another process finds the server of this one, if that has been started."""
+    from support.postgres import session_server
+
+    return {_SERVER: session_server().url("postgres")} if session_server.cache_info().currsize else {}
 
 
 def name_of(place: Path) -> str:

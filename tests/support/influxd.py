@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +20,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+ADMINISTRATOR: Final = "admin"
 USER: Final = "flagledger"
 PASSWORD: Final = "p@ss/word of:the user"
 _READY_SECONDS: Final = 30.0
@@ -50,6 +53,7 @@ class Influxd:
 
     Attributes:
         port: Its port of HTTP.
+        password: Of the administrator who asks; None to ask without.
     """
 
     def __init__(self, folder: Path, *, auth: bool = False, max_values: int = 100_000) -> None:
@@ -61,6 +65,7 @@ class Influxd:
         self._log = folder / "log"
         self._configuration = folder / "influxdb.conf"
         self.port = _free_port()
+        self.password: str | None = None
         self._configuration.write_text(
             _CONFIGURATION.format(
                 folder=folder, rpc=_free_port(), http=self.port, auth=str(auth).lower(), max_values=max_values
@@ -89,10 +94,15 @@ class Influxd:
             self._process.wait(10)
             self._process = None
 
-    def ask(self, statement: str, database: str = "", **more: str) -> list[dict[str, Any]]:
+    def ask(self, statement: str, database: str = "") -> list[dict[str, Any]]:
         """Return the series that *statement* finds."""
-        body = urlencode({"q": statement, "db": database, **more}).encode()
-        with urlopen(Request(f"http://127.0.0.1:{self.port}/query", data=body), timeout=30) as response:
+        body = urlencode({"q": statement, "db": database}).encode()
+        request = Request(f"http://127.0.0.1:{self.port}/query", data=body)
+        if self.password is not None:
+            request.add_header(
+                "Authorization", "Basic " + b64encode(f"{ADMINISTRATOR}:{self.password}".encode()).decode()
+            )
+        with urlopen(request, timeout=30) as response:
             (result,) = json.load(response)["results"]
         assert "error" not in result, result
         return list(result.get("series", []))
@@ -120,6 +130,9 @@ def influxd(folder: Path, **options: Any) -> Iterator[Influxd]:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a free port of those that no outgoing connection gets while the server is down."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port

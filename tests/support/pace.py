@@ -58,6 +58,7 @@ class Pace:
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
         self._pacing = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -65,10 +66,15 @@ class Pace:
         self._pacing.start()
 
     def stop(self) -> None:
-        """End, once all is answered."""
+        """End, once all is answered. May be called twice."""
         self._stopping.set()
         self._pacing.join(2 * _TIMEOUT_SECONDS)
         assert not self._pacing.is_alive()
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self._connections:
+            connection.close()
 
     def send(self, batch_id: str) -> Answered:
         """Send the batch *batch_id*, which holds the same whenever it is sent."""
@@ -77,6 +83,7 @@ class Pace:
             connection = self._local.connection = http.client.HTTPConnection(
                 urlsplit(self.server.http_url).netloc, timeout=_TIMEOUT_SECONDS
             )
+            self._connections.append(connection)
         sent = time.monotonic()
         try:
             connection.request("POST", f"{EVALUATIONS}/", self._body(batch_id), self._headers())
@@ -134,10 +141,11 @@ def _reason(answer: Any) -> str:
 
 @contextmanager
 def pace(server: RunningServer, key: str, *, batches_per_second: int, evaluations: int) -> Iterator[Pace]:
-    """Send for as long as the block lasts."""
+    """Send for as long as the block lasts, or until it is stopped in it."""
     paced = Pace(server, key, batches_per_second, evaluations)
     paced.start()
     try:
         yield paced
     finally:
         paced.stop()
+        paced.close()

@@ -27,10 +27,10 @@ from flagledger.store.questions import (
 )
 
 Reader = TypeVar("Reader")
-R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
-class Engine(Protocol[R]):
+class Engine(Protocol[R_contra]):
     """
     What an engine's package does for the questions, as its module `engine` has it.
 
@@ -38,44 +38,53 @@ class Engine(Protocol[R]):
     moment, or the function sees to that.
     """
 
-    def list_features(self, reader: R, question: Filter, /) -> Features:
+    def list_features(self, reader: R_contra, question: Filter, /) -> Features:
         """Answer as in `Store`."""
 
-    def environments(self, reader: R, /) -> tuple[str, ...]:
+    def environments(self, reader: R_contra, /) -> tuple[str, ...]:
         """Answer as in `Store`."""
 
-    def last_seen(self, reader: R, question: Filter, names: Collection[str], /) -> dict[str, int]:
+    def last_seen(self, reader: R_contra, question: Filter, names: Collection[str], /) -> dict[str, int]:
         """Answer as in `Store`."""
 
-    def count_evaluations(self, reader: R, question: CountQuestion, /) -> Counts:
+    def count_evaluations(self, reader: R_contra, question: CountQuestion, /) -> Counts:
         """Answer as in `Store`."""
 
-    def list_evaluations(self, reader: R, asked: Filter, page_size: int, cursor: Cursor | None, /) -> Page:
+    def list_evaluations(self, reader: R_contra, asked: Filter, page_size: int, cursor: Cursor | None, /) -> Page:
         """Answer as in `Store`."""
 
     def list_exposures(
-        self, reader: R, question: ExposureQuestion, page_size: int, cursor: ExposureCursor | None, /
+        self, reader: R_contra, question: ExposureQuestion, page_size: int, cursor: ExposureCursor | None, /
     ) -> ExposurePage:
         """Answer as in `Store`."""
 
-    def count_arms(self, reader: R, question: ExposureQuestion, feature_limit: int, /) -> tuple[ArmTotals, ...]:
+    def count_arms(self, reader: R_contra, question: ExposureQuestion, feature_limit: int, /) -> tuple[ArmTotals, ...]:
         """Answer as in `Store`."""
 
     def list_unknown_features(
-        self, reader: R, environment: str, start: int | None, end: int | None, known: frozenset[str], limit: int, /
+        self,
+        reader: R_contra,
+        environment: str,
+        start: int | None,
+        end: int | None,
+        known: frozenset[str],
+        limit: int,
+        /,
     ) -> UnknownFeatures:
         """Answer as in `Store`."""
 
-    def intake(self, reader: R, question: IntakeQuestion, /) -> Intake:
+    def intake(self, reader: R_contra, question: IntakeQuestion, /) -> Intake:
         """Answer as in `Store`."""
 
-    def export(self, reading: Callable[[], AbstractContextManager[R]], asked: Filter, after_position: int, /) -> Export:
+    def export(
+        self, reading: Callable[[], AbstractContextManager[R_contra]], asked: Filter, after_position: int, /
+    ) -> Export:
         """Answer as in `Store`."""
 
-    def applied(self, reading: Callable[[], AbstractContextManager[R]], after: int, /) -> Iterator[Applied]:
+    def applied(self, reading: Callable[[], AbstractContextManager[R_contra]], after: int, /) -> Iterator[Applied]:
         """Answer as in `Store`."""
 
-    def tally(self, reader: R, after: int, last: int, /) -> pa.Table:
+    def tally(self, reader: R_contra, after: int, last: int, /) -> pa.Table:
         """Answer as in `Store`."""
 
 

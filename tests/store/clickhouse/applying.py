@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from flagledger.store.clickhouse import inserting
 from flagledger.store.clickhouse.lease import LEASE_SECONDS
 from flagledger.store.clickhouse.store import ClickHouseStore
 from flagledger.store.columns import to_columns
+from flagledger.store.errors import Interrupt
 from flagledger.store.questions import CountQuestion, Filter
 from support.chdb import sql
 from support.records import START, add_evaluation, entries_of, record_of
@@ -75,3 +79,21 @@ def goes_silent(store: ClickHouseStore, url: str) -> None:
     """Let time pass for *store* without a sign of life, as where its process was stopped."""
     sql(url, "ALTER TABLE writers UPDATE gone = true WHERE true SETTINGS mutations_sync = 1")
     store._lease._clock = lambda: time.monotonic() + 2 * LEASE_SECONDS
+
+
+@contextmanager
+def asking(interrupt: Interrupt) -> Iterator[None]:
+    """Ask *interrupt* a while after the block began, and again and again until it is left, as whoever wants an end does."""
+    left = threading.Event()
+
+    def ask() -> None:
+        while not left.wait(0.3):
+            interrupt.ask()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()

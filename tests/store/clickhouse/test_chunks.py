@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,6 +63,10 @@ def test_a_late_step_of_another_writer_takes_nothing_back(url: str, client: Clie
     # Of the same number, as of two that took the same range over from a third.
     chunks.save(client, Progress(stream=BEGINNING.stream, sequence=further.sequence, position=5), "writer")
     assert further == chunks.load(client)
+    # Or after it took back what it had begun.
+    stray = Progress(stream=BEGINNING.stream, sequence=further.sequence + 1, position=5)
+    chunks.save(client, stray, "writer")
+    assert replace(stray, position=9) == chunks.load(client)
 
 
 def test_no_two_attempts_have_one_token() -> None:

@@ -12,6 +12,7 @@ from flagledger.store.clickhouse.address import Address, parse
 from flagledger.store.clickhouse.client import Clients, Reader, meaning, meant
 from flagledger.store.clickhouse.store import ClickHouseStore
 from flagledger.store.errors import DiskFullError, Interrupt, QuestionEndedError, StoreError, UnreadableError
+from store.clickhouse.applying import asking
 from support.chdb import directory, fresh_url
 
 SERVER = Address(database="flags", host="127.0.0.1", port=1, user="ann", password="s3cret")
@@ -52,19 +53,6 @@ def refusing() -> Iterator[int]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-def asked_again_and_again(interrupt: Interrupt) -> threading.Thread:
-    """Ask *interrupt* after a while, and on, as whoever wants a question to end does."""
-
-    def ask() -> None:
-        for _ in range(20):
-            time.sleep(0.2)
-            interrupt.ask()
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    return thread
 
 
 @pytest.mark.parametrize(
@@ -167,13 +155,11 @@ def test_a_statement_is_ended_while_it_runs(store: ClickHouseStore) -> None:
     """An interrupt ends a question that is being worked on, long before it would be answered."""
     interrupt = Interrupt()
     began = time.monotonic()
-    thread = asked_again_and_again(interrupt)
 
-    with pytest.raises(QuestionEndedError), store._reading(interrupt) as reader:
+    with asking(interrupt), pytest.raises(QuestionEndedError), store._reading(interrupt) as reader:
         reader.query(SLOW)
 
     assert time.monotonic() - began < SECONDS
-    thread.join()
     assert () == store.environments()
 
 
@@ -203,10 +189,8 @@ def test_an_end_is_that_of_one_question(store: ClickHouseStore) -> None:
 
     other = threading.Thread(target=ask)
     other.start()
-    thread = asked_again_and_again(interrupt)
-    with pytest.raises(QuestionEndedError), store._reading(interrupt) as reader:
+    with asking(interrupt), pytest.raises(QuestionEndedError), store._reading(interrupt) as reader:
         reader.query(SLOW)
-    thread.join()
     other.join()
 
     assert [[(15, 0)]] == answers

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote
@@ -17,6 +15,7 @@ from flagledger.store.columns import to_columns
 from flagledger.store.errors import HeldError, Interrupt, QuestionEndedError, StoreError
 from flagledger.store.opening import open_reader, open_store
 from flagledger.store.questions import Filter
+from store.clickhouse.applying import asking
 from support.chdb import directory, fresh_url, sql
 from support.clickhouse_http import PASSWORD, USER, ClickHouseHTTP, clickhouse_http
 from support.records import START, simple_entry
@@ -147,16 +146,9 @@ def test_a_question_is_ended_over_another_connection(store: ClickHouseStore) -> 
     """An interrupt ends a statement that the server is at."""
     interrupt = Interrupt()
 
-    def ask() -> None:
-        for _ in range(20):
-            time.sleep(0.2)
-            interrupt.ask()
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    with pytest.raises(QuestionEndedError), store._reading(interrupt) as reader:
+    with asking(interrupt), pytest.raises(QuestionEndedError), store._reading(interrupt) as reader:
         reader.query("SELECT sum(sleepEachRow(0.1)) FROM numbers(600) SETTINGS max_block_size = 1")
-    thread.join()
+
     assert () == store.environments()
 
 

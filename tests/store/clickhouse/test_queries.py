@@ -138,7 +138,7 @@ def test_what_is_not_committed_is_in_no_answer(ledger: Recorded, url: str, quest
     for changed in (f"{EARLIER} AS receive_time", f"{LATER} AS receive_time", "'other' AS environment"):
         for table in ("evaluations", "discards"):
             sql(url, f"INSERT INTO {table} SELECT * REPLACE (position + 65536 AS position, {changed}) FROM {table}")
-    sql(url, "INSERT INTO quarantine SELECT stream, position + 1, 'payload', 'wrong', now64(6) FROM chunks LIMIT 1")
+    sql(url, "INSERT INTO quarantine SELECT 'journal', max(position) + 1, 'payload', 'wrong', now64(6) FROM chunks")
     after = asked(ledger.store)
 
     assert before == after

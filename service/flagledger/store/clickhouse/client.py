@@ -203,7 +203,7 @@ class _Ending:
             self._thread.start()
 
     def wait(self) -> None:
-        """Return once nothing more is ended: the client's next question must not be."""
+        """Return once nothing more is being ended: no thread outlives the question."""
         if self._thread is not None:
             self._thread.join()
 

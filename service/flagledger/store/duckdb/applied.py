@@ -84,7 +84,7 @@ def _range(connection: duckdb.DuckDBPyConnection, behind: int, up_to: int) -> Ap
 
 
 def _size(found: Applied) -> int:
-    return found.rows.nbytes + found.discards.nbytes + sum(len(entry.payload) for entry in found.set_aside)
+    return int(found.rows.nbytes + found.discards.nbytes) + sum(len(entry.payload) for entry in found.set_aside)
 
 
 def _end_of(entry: int) -> int:

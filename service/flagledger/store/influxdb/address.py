@@ -40,7 +40,7 @@ class Address:
         port: Its port.
         path: Path and query to post to.
         authorization: The header Authorization; None for none.
-        missing: What to do where the place is not there.
+        missing: A sentence about what to do where the place is not there.
     """
 
     name: str
@@ -116,7 +116,7 @@ def _bucket(parts: SplitResult, parameters: dict[str, str]) -> tuple[str, dict[s
     if set(parameters) != {"org", "bucket"}:
         raise ValueError("a bucket needs its organisation, and the other way round: ?org=…&bucket=…")
     query = {"org": parameters["org"], "bucket": parameters["bucket"]}
-    return "/api/v2/write", query, "make the bucket, or correct the names of organisation and bucket"
+    return "/api/v2/write", query, "Make the bucket, or correct the names of organisation and bucket."
 
 
 def _database(parts: SplitResult, parameters: dict[str, str]) -> tuple[str, dict[str, str], str]:
@@ -124,7 +124,7 @@ def _database(parts: SplitResult, parameters: dict[str, str]) -> tuple[str, dict
     if not database or "/" in parts.path.removeprefix("/"):
         raise ValueError(f"it names no database: {_FORMS}")
     query = {"db": database} | ({"rp": parameters["rp"]} if "rp" in parameters else {})
-    return "/write", query, "make it with CREATE DATABASE or CREATE RETENTION POLICY, or correct its name"
+    return "/write", query, "Make it with CREATE DATABASE or CREATE RETENTION POLICY, or correct its name."
 
 
 def _token(parts: SplitResult) -> str:

@@ -3,14 +3,15 @@ The sink: lines in posts of some thousands, and what each answer means.
 
 ```text
 2xx                                      taken
-400, 422 with `dropped=N`                N of them will never be taken (too old for what InfluxDB keeps, say); the others were
-400, 422 otherwise                       some line is refused: halved, down to it; the others are taken
+400, 422 about the retention policy      so many of them are too old to be kept, and will never be taken; the others were
+400, 422 otherwise                       some line is refused: halved, down to it; the others are sent again without it
 413                                      posts are made smaller, from then on
 401, 403, 404, redirects, other 4xx      somebody has to change something: tried again, slowly
 429, 503, other 5xx, no answer           tried again, when the answer says or with growing pauses
 ```
 
-A line that is posted twice overwrites itself: whatever happens within a range, the whole of it can be sent again.
+Of other partial writes it is not believed what was dropped: with too many values of a tag, InfluxDB 1 leaves out more lines than
+it says. A line that is posted twice overwrites itself: whatever happens within a range, the whole of it can be sent again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from flagledger.store.sinks import Memory, Sent, SinkError
 POST_LINES: Final = 5_000
 
 _MAX_SAID: Final = 300
-_DROPPED: Final = re.compile(r"\bdropped=([0-9]{1,9})\b")
+_TOO_OLD: Final = re.compile(
+    r"points beyond retention policy dropped=([0-9]{1,9})|dropped ([0-9]{1,9}) points outside retention policy"
+)
 _REFUSALS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 _UNAUTHORIZED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
@@ -122,7 +125,7 @@ class InfluxSink:
             return _halved(lines, count, "it is too large for a post")
         if answer.status in _REFUSALS and answer.error is not None:
             said = answer.error[:_MAX_SAID]
-            if dropped := _dropped(answer.error):
+            if dropped := _too_old(answer.error):
                 count.refuse(min(dropped, len(lines)), said)
                 count.taken += max(len(lines) - dropped, 0)
                 return []
@@ -138,9 +141,7 @@ class InfluxSink:
                 lasting=True,
             )
         if status == HTTPStatus.NOT_FOUND:
-            return SinkError(
-                f"{name} is not there ({status}){said}. {self._address.missing.capitalize()}.", lasting=True
-            )
+            return SinkError(f"{name} is not there ({status}){said}. {self._address.missing}", lasting=True)
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             return SinkError(
                 f"{name} answers with a redirect ({status}), which is not followed: give the address it leads to.",
@@ -163,6 +164,7 @@ def _halved(lines: Sequence[str], count: _Count, reason: str) -> list[Sequence[s
     return [lines[:middle], lines[middle:]]
 
 
-def _dropped(error: str) -> int:
-    found = _DROPPED.search(error)
-    return int(found[1]) if found else 0
+def _too_old(error: str) -> int:
+    """Return how many lines *error* says are too old, in the words of one version or another."""
+    found = _TOO_OLD.search(error)
+    return int(found[1] or found[2]) if found else 0

@@ -1,4 +1,4 @@
-"""Counts over time and by groups, as PostgreSQL is asked for them: one pass over the rows, and all the rest out of that."""
+"""Counts over time and by groups, as PostgreSQL is asked for them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ from flagledger.store.questions import CountQuestion, Counts, Group
 # Bytes of a trait beyond which its digest stands for it.
 _LONGEST_TRAIT: Final = 4_096
 
-# Everything is grouped by hashes: to count distinct identities as such, PostgreSQL would sort the rows of every group. What a group
-# comes to is never an empty text, so that one stands for NULL where series are joined; NULLs are not equal.
+# The rows are looked at twice, so that nothing is kept of each: once for the counts, which say which series are kept, and once for
+# who is in them. Identities are told apart by hashes of groups; to count distinct ones as such, PostgreSQL would sort every row.
+# What a group comes to is never an empty text, so that one stands for NULL where series are joined: NULLs are not equal.
 _COUNTS: Final = """
     WITH grouped AS MATERIALIZED (
-        SELECT {bucket} AS bucket, {columns} {identity} AS identity, sum("count") AS evaluations,
-            sum("count") FILTER (WHERE enabled) AS enabled_ones,
-            sum("count") FILTER (WHERE enabled IS NOT NULL) AS known, bool_or({sampled}) AS sampled
+        SELECT {bucket} AS bucket, {columns} sum("count")::bigint AS evaluations,
+            (sum("count") FILTER (WHERE enabled))::bigint AS enabled_ones,
+            (sum("count") FILTER (WHERE enabled IS NOT NULL))::bigint AS known, bool_or({sampled}) AS sampled
         FROM {source} WHERE {where} GROUP BY {by_columns}
     ), parts AS (
-        SELECT bucket, {groups} identity, evaluations, enabled_ones, known FROM grouped
+        SELECT bucket, {groups} evaluations, enabled_ones, known FROM grouped
     ), ranked AS MATERIALIZED (
         SELECT {names} row_number() OVER (ORDER BY sum(evaluations) DESC {order}) AS rank FROM parts {by}
-    ), kept AS (
-        SELECT bucket, CASE WHEN rank <= %(series_limit)s THEN rank ELSE {rest} END AS series, identity, evaluations,
-            enabled_ones, known
-        FROM parts {join}
-    ), identities AS (
-        SELECT series, bucket, identity, sum(evaluations) AS evaluations, sum(enabled_ones) AS enabled_ones,
-            sum(known) AS known
-        FROM kept GROUP BY {sets}
     ), tallies AS (
-        SELECT series, bucket, sum(evaluations)::bigint AS evaluations,
-            coalesce(sum(enabled_ones), 0)::bigint AS enabled_ones, coalesce(sum(known), 0)::bigint AS known,
-            count(identity) * {weight} AS identities
-        FROM identities GROUP BY series, bucket
+        SELECT {series} AS series, bucket, sum(evaluations)::bigint AS evaluations,
+            coalesce(sum(enabled_ones), 0)::bigint AS enabled_ones, coalesce(sum(known), 0)::bigint AS known
+        FROM parts {join} GROUP BY {sets}
+    ), seen AS (
+        SELECT bucket, {groups} identity FROM (
+            SELECT {bucket} AS bucket, {columns} identity_hash AS identity
+            FROM {source} WHERE {where} AND identity_hash IS NOT NULL {some}
+        ) AS rows
+    ), apart AS (
+        SELECT {series} AS series, bucket FROM seen AS parts {join} GROUP BY {identity_sets}
+    ), identities AS (
+        SELECT series, bucket, count(*) * {weight} AS identities FROM apart GROUP BY series, bucket
     )
-    SELECT (SELECT bool_or(sampled) FROM grouped), tallies.*, {values} FROM tallies LEFT JOIN ranked ON series = rank
-    ORDER BY series = {rest}, series, bucket NULLS FIRST
+    SELECT (SELECT bool_or(sampled) FROM grouped), tallies.*, coalesce(identities, 0), {values}
+    FROM tallies
+    LEFT JOIN identities ON identities.series = tallies.series AND coalesce(identities.bucket, -1) = coalesce(tallies.bucket, -1)
+    LEFT JOIN ranked ON tallies.series = rank
+    ORDER BY tallies.series = {rest}, tallies.series, tallies.bucket NULLS FIRST
 """
 
 
@@ -66,28 +70,30 @@ def count_evaluations(reader: Reader, question: CountQuestion) -> Counts:
         _COUNTS.format(
             bucket=bucket_index(asked, "evaluation_time", bucket_starts) if bucket_starts else "0",
             columns="".join(f"{column} AS {name}, " for name, column in columns),
-            by_columns=", ".join(str(1 + number) for number in range(len(columns) + 2)),
+            by_columns=", ".join(str(1 + number) for number in range(len(columns) + 1)),
             groups="".join(
                 f"{sql.format(*(f'{name}_{number}' for number in range(len(columns))))} AS {name}, "
                 for (columns, sql), name in zip(groups, names, strict=True)
             ),
-            identity=f"CASE WHEN identity_hash & {mask} = 0 THEN identity_hash END" if mask else "identity_hash",
             sampled=SAMPLED,
             source=asked.source,
             where=asked.where,
             names="".join(f"{name}, " for name in names),
             order="".join(f", {name} NULLS FIRST" for name in names),
             by=f"GROUP BY {', '.join(names)}" if names else "",
+            series=f"CASE WHEN rank <= %(series_limit)s THEN rank ELSE {shaping.REST_SERIES} END",
             join="JOIN ranked ON "
             + (
                 " AND ".join(f"coalesce(parts.{name}::text, '') = coalesce(ranked.{name}::text, '')" for name in names)
                 or "true"
             ),
-            rest=shaping.REST_SERIES,
-            weight=mask + 1,
-            sets="GROUPING SETS ((series, bucket, identity), (series, identity))"
+            sets="GROUPING SETS ((1, bucket), (1))" if bucket_starts else "1, bucket",
+            some=f"AND identity_hash & {mask} = 0" if mask else "",
+            identity_sets="GROUPING SETS ((1, bucket, identity), (1, identity))"
             if bucket_starts
-            else "series, bucket, identity",
+            else "1, bucket, identity",
+            weight=mask + 1,
+            rest=shaping.REST_SERIES,
             values=", ".join(names) or "NULL",
         ),
         asked.parameters,

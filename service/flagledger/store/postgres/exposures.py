@@ -111,7 +111,7 @@ def count_arms(reader: Reader, question: ExposureQuestion, feature_limit: int) -
     asked = _asked(question)
     # The first of each feature is of those that saw several arms, where there are any.
     statement = _ARMS.format(arm=ARM, where=asked.where, most=MAX_ARMS + 2)
-    return shaping.arm_totals(ask(reader, statement, asked.parameters | {"feature_limit": feature_limit}))  # type: ignore[arg-type]
+    return shaping.arm_totals(ask(reader, statement, asked.parameters | {"feature_limit": feature_limit}))
 
 
 def is_sample(reader: Reader, asked: Conditions) -> bool:

@@ -82,7 +82,7 @@ def intake(reader: Reader, question: IntakeQuestion) -> Intake:
         f"SELECT count(*) FROM evaluations WHERE {lately.where}",  # noqa: S608  # our conditions
         lately.parameters,
     )
-    return shaping.intake(recorded, discarded, recent, bucket_starts)  # type: ignore[arg-type]  # as asked
+    return shaping.intake(recorded, discarded, recent, bucket_starts)
 
 
 def _received(environment: str, start: int | None, end: int | None) -> Conditions:

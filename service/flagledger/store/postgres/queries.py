@@ -154,7 +154,7 @@ def last_seen(reader: Reader, question: Filter, names: Collection[str]) -> dict[
     """Return the time of the last evaluation that *question* leaves of each of the features called *names* that has one."""
     asked = conditions(question)
     asked.parameters["names"] = storable(sorted(set(names)))
-    return dict(ask(reader, _LAST_SEEN.format(where=asked.where), asked.parameters))  # type: ignore[arg-type]  # pairs
+    return dict(ask(reader, _LAST_SEEN.format(where=asked.where), asked.parameters))
 
 
 def data_since(reader: Reader, environment: str) -> int | None:
@@ -214,7 +214,7 @@ def _last_values(reader: Reader, environment: str, times: Mapping[str, int]) -> 
     if not times:
         return {}
     asked = {"environment": environment, "names": list(times), "times": [Moment(time) for time in times.values()]}
-    return dict(ask(reader, _LAST_VALUES.format(room=LAST_VALUES_BYTES), asked))  # type: ignore[arg-type]  # pairs
+    return dict(ask(reader, _LAST_VALUES.format(room=LAST_VALUES_BYTES), asked))
 
 
 def list_evaluations(

@@ -104,7 +104,7 @@ def fetch(
         for name, loader in loaders.items():
             cursor.adapters.register_loader(name, loader)
         # Each is planned for its own parameters: how much they match is what plans differ by.
-        return cursor.execute(statement, parameters, prepare=False).fetchall()  # type: ignore[arg-type]  # made of ours
+        return cursor.execute(statement, parameters, prepare=False).fetchall()  # made of ours
 
 
 def conditions(asked: Filter) -> Conditions:
