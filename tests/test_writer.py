@@ -493,6 +493,10 @@ class BeginningStore(DuckDBStore):
         """Return where the range ends that was begun."""
         return self._disk.begun[1] if self._disk.begun else None
 
+    def withdraw(self, stream: str) -> None:
+        """Forget what was begun."""
+        self._disk.begun = None
+
     def apply(self, stream: str, first: int, last: int, rows, discards, set_aside=()) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Begin the range, or go on with it; another one is an overlap."""
         disk = self._disk
@@ -564,6 +568,99 @@ def test_what_was_begun_is_not_halved(tmp_path: Path, start: Start) -> None:
     until(lambda: writer.quarantined_entries == 1 and writer.position() == 4)
     assert [(1, 4)] * 3 + [(1, 2), (3, 4)] == disk.given[:5]
     assert expected(1, 2, 4) == recorded(writer.store())
+
+
+def test_what_was_begun_and_no_longer_converts_is_taken_back(tmp_path: Path, start: Start) -> None:
+    """What an older version has begun and this one cannot convert is taken back, and then the entry that is at fault set aside."""
+    journal, disk = MemoryJournal(), Disk()
+    for payload in (None, MALFORMED, None):
+        journal.add(payload)
+    disk.begun = (1, 3)
+
+    writer = start(journal, lambda: BeginningStore(tmp_path / "store", disk))
+
+    until(lambda: writer.quarantined_entries == 1 and writer.position() == 3)
+    assert expected(1, 3) == recorded(writer.store())
+
+
+def test_what_was_begun_and_is_lost_holds_nothing_up(tmp_path: Path, start: Start) -> None:
+    """Where the journal begins behind what was begun, what it has is given to the store, which knows whether that loss is accepted."""
+    journal, disk = MemoryJournal(), Disk()
+    for _ in range(6):
+        journal.add()
+    journal.trim(4)
+    disk.begun = (1, 4)
+
+    start(journal, lambda: BeginningStore(tmp_path / "store", disk, accept_gap="1-4"))
+
+    until(lambda: bool(disk.given))
+    assert (5, 6) == disk.given[0]
+
+
+def copied(journal: MemoryJournal, *payloads: bytes) -> MemoryJournal:
+    """Return a copy of *journal* that went on with *payloads*."""
+    copy = MemoryJournal(journal.identity)
+    copy.entries, copy.last = list(journal.entries), journal.last
+    for payload in payloads:
+        copy.add(payload)
+    return copy
+
+
+def test_a_copy_that_went_its_own_way_is_refused(tmp_path: Path, start: Start) -> None:
+    """
+    Two services on copies of one journal take different things in under the same positions: the second is refused, whichever way
+    it comes to the store, and its journal keeps everything.
+    """
+    first = MemoryJournal()
+    first.add()
+    second = copied(first, simple_entry(52).payload, simple_entry(53).payload, simple_entry(54).payload)
+    first.add()
+    first.add()
+    writer = start(first, lambda: DuckDBStore(tmp_path / "store"))
+    until(lambda: writer.applied_rows == 9)
+    writer.stop()
+
+    other = start(second, lambda: DuckDBStore(tmp_path / "store"))
+
+    until(lambda: other.refused is not None)
+    assert isinstance(other.refused, OtherJournalError)
+    assert "at position 2" in str(other.refused)
+    assert (0, [1, 2, 3, 4]) == (other.applied_rows, [entry.position for entry in second.entries])
+
+
+def test_a_copy_that_only_went_on_is_no_other_journal(tmp_path: Path, start: Start) -> None:
+    """A journal that was moved, and goes on where it was, is the one that the store knows."""
+    first = MemoryJournal()
+    first.add()
+    first.add()
+    second = copied(first, simple_entry(3).payload)
+    writer = start(first, lambda: DuckDBStore(tmp_path / "store"))
+    until(lambda: writer.applied_rows == 6)
+    writer.stop()
+
+    other = start(second, lambda: DuckDBStore(tmp_path / "store"))
+
+    until(lambda: other.applied_rows == 3)
+    assert expected(1, 2, 3) == recorded(other.store())
+
+
+def test_a_position_that_somebody_else_moved_is_looked_into(tmp_path: Path, start: Start) -> None:
+    """A writer that lost its store for a while finds it moved on by another one, on a copy of its journal, and applies no more."""
+    journal = MemoryJournal()
+    journal.add()
+    store = DuckDBStore(tmp_path / "store")
+    writer = start(journal, lambda: store, linger_seconds=0.0)
+    until(lambda: writer.applied_rows == 3)
+    # Held up, so that the other one's is there first.
+    journal.failing = FlagledgerError(Reason.DISK_FAILING, "away")
+    until(lambda: writer.failures > 0)
+    rows, discards = to_columns([Entry(position=2, payload=simple_entry(52).payload)])
+    store.apply("journal", 2, 2, rows, discards)
+    journal.add()
+    journal.failing = None
+
+    until(lambda: writer.refused is not None)
+    assert isinstance(writer.refused, OtherJournalError)
 
 
 def test_what_was_begun_beyond_the_journal_is_refused(tmp_path: Path, start: Start) -> None:

@@ -30,11 +30,13 @@ import pyarrow as pa
 
 from flagledger.errors import FlagledgerError
 from flagledger.journal.base import Entry, Journal
+from flagledger.store import history
 from flagledger.store.applied import SetAside
 from flagledger.store.base import Store
 from flagledger.store.columns import DISCARDS, ROWS, ConversionError, to_columns
 from flagledger.store.errors import AheadOfJournalError, RowsRefusedError, StoreError
 from flagledger.store.plain import to_columns_plainly
+from flagledger.telemetry.applying import NullMetrics, WriterMetrics
 from flagledger.telemetry.logging import get_logger
 from flagledger.upkeep import ErasableJournal, Orders, Retention
 
@@ -56,44 +58,6 @@ class WriterJournal(Journal, ErasableJournal, Protocol):
 
     def last_position(self) -> int:
         """Return the position given out last; 0 where there was none."""
-
-
-class WriterMetrics(Protocol):
-    """What the writer counts."""
-
-    def applied(self, rows: int) -> None:
-        """Count *rows* that were committed to the store."""
-
-    def quarantined(self, entries: int) -> None:
-        """Count *entries* that were set aside."""
-
-    def store_failed(self) -> None:
-        """Count an attempt that failed and is made again."""
-
-    def unapplied(self, entries: int) -> None:
-        """Set how many *entries* of the journal the store does not hold yet."""
-
-    def dropped(self, rows: int) -> None:
-        """Count *rows* that outlived their retention and were dropped."""
-
-
-class NullMetrics:
-    """Counts nothing."""
-
-    def applied(self, rows: int) -> None:
-        """Ignore it."""
-
-    def quarantined(self, entries: int) -> None:
-        """Ignore it."""
-
-    def store_failed(self) -> None:
-        """Ignore it."""
-
-    def unapplied(self, entries: int) -> None:
-        """Ignore it."""
-
-    def dropped(self, rows: int) -> None:
-        """Ignore it."""
 
 
 _NULL_METRICS: Final = NullMetrics()
@@ -244,6 +208,9 @@ class Writer:
         """Apply one helping of entries, and do what else is due; return whether there is more to do."""
         store = self._store or self._open()
         position = store.position(self._journal.identity)
+        if position != self._position:
+            # Somebody else has moved it: it may have been on a copy of this journal that went its own way.
+            self._check_history(store, position)
         entries = self._read(store, position)
         if entries:
             self._apply(store, entries)
@@ -273,6 +240,7 @@ class Writer:
             # Now and not when the next entry comes: history must not seem to start anew in between.
             waiting = self._journal.read(position, 1)
             store.check_reach(self._journal.identity, waiting[0].position if waiting else last + 1)
+            self._check_history(store, position)
         except BaseException:
             store.close()
             raise
@@ -281,10 +249,17 @@ class Writer:
         self.opened = True
         return store
 
+    def _check_history(self, store: Store, position: int) -> None:
+        entries = self._journal.read(max(position - history.LOOK_BACK, 0), self._read_bytes)
+        history.check(store, [entry for entry in entries if entry.position <= position])
+
     def _read(self, store: Store, after: int) -> list[Entry]:
         begun = store.begun(self._journal.identity)
         if begun is not None:
-            return self._read_up_to(after, begun)
+            entries = self._read_up_to(after, begun)
+            # Where some are gone that somebody has accepted as lost, what is there is a range like any other.
+            if entries and entries[0].position == after + 1:
+                return entries
         entries = self._journal.read(after, self._read_bytes)
         if (
             entries
@@ -314,6 +289,9 @@ class Writer:
             rows, discards = to_columns(entries) if len(entries) > 1 else _one_to_columns(entries)
             store.apply(stream, first, last, rows, discards)
         except (ConversionError, RowsRefusedError) as error:
+            if isinstance(error, ConversionError):
+                # An older version may have begun what this one cannot convert.
+                store.withdraw(stream)
             if len(entries) == 1:
                 self._set_aside(store, entries[0], error)
                 return

@@ -143,7 +143,7 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
         ("catalog-view",),
         ("check",),
         ("environments",), ("features",), ("counts",), ("evaluations",), ("exposures",), ("unknown-features",), ("intake",),
-        ("export",), ("delete-identity",),
+        ("export",), ("delete-identity",), ("copy",),
     }  # fmt: skip
     assert [path for path, command in found if not command.help] == []
     assert unexplained == []

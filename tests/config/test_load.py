@@ -289,22 +289,6 @@ def test_paths_follow_the_data_directory() -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        "duckdb:a:b",
-        "chdb:/var/lib/flagledger/chdb",
-        "postgresql://flagledger:pass@db:5432/analytics?schema=flags&sslmode=require",
-        "postgres:///analytics?host=/run/postgresql",
-        "clickhouse://flagledger:pass@ch:8123/analytics",
-        "clickhouses://ch",
-    ],
-)
-def test_stores(url: str) -> None:
-    """Every form of a store is taken as it stands."""
-    assert url == Config(store=url).store_url
-
-
-@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("127.0.0.1:8080", ("127.0.0.1", 8080)),
@@ -407,38 +391,6 @@ def test_lists_reach_a_child_process() -> None:
         (
             {"catalog": "postgresql://db/flagsmith?pass%77ord=secret"},
             "--catalog: names of parameters are written without %.",
-        ),
-        (
-            {"store": "sqlite:secret.db"},
-            (
-                "--store: it must be duckdb:PATH, postgresql://user:password@host/database, "
-                "clickhouse://user:password@host/database (clickhouses:// over TLS) or chdb:PATH; "
-                "without this setting it is store.duckdb in the data directory."
-            ),
-        ),
-        (
-            {"store": "chdb:///var/lib/chdb"},
-            "--store: a path is named without slashes before it: chdb:store, chdb:/var/lib/flagledger/store.",
-        ),
-        (
-            {"store": "postgresql:u:secret@db/analytics"},
-            "--store: behind postgresql: come two slashes, for example postgresql://host/….",
-        ),
-        (
-            {"store": "postgresql://u:se/cret@db/analytics"},
-            "--store: an @ behind its host; percent-encode / @ ? # and % in a user's name, a password and parameters.",
-        ),
-        (
-            {"store": "clickhouse://u:secret@ch:port/analytics"},
-            "--store: its host or its port is malformed; percent-encode / @ ? # and % in a password.",
-        ),
-        ({"store": "clickhouse://u:secret@/analytics"}, "--store: it names no host."),
-        (
-            {"sink": "influxdb://u:secret@influx"},
-            (
-                "--sink: it names no database: influxdb://user:password@host:8086/database, "
-                "or influxdb://:token@host:8086?org=…&bucket=…."
-            ),
         ),
         (
             {"policies": [{"identity": "drop"}]},

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from flagledger.config import mask_url
+from flagledger.config import Config, mask_url
+from flagledger.config.values import sink_url, store_url
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,62 @@ from flagledger.config import mask_url
 def test_urls_are_shown_without_their_secrets(url: str, shown: str) -> None:
     """Wherever a password stands in a URL, it is not shown."""
     assert shown == mask_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "duckdb:a:b",
+        "chdb:/var/lib/flagledger/chdb",
+        "postgresql://flagledger:pass@db:5432/analytics?schema=flags&sslmode=require",
+        "postgres:///analytics?host=/run/postgresql",
+        "clickhouse://flagledger:pass@ch:8123/analytics",
+        "clickhouses://ch",
+    ],
+)
+def test_stores(url: str) -> None:
+    """Every form of a store is taken as it stands."""
+    assert url == Config(store=url).store_url
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "sqlite:secret.db",
+            (
+                "it must be duckdb:PATH, postgresql://user:password@host/database, "
+                "clickhouse://user:password@host/database (clickhouses:// over TLS) or chdb:PATH; "
+                "without this setting it is store.duckdb in the data directory"
+            ),
+        ),
+        ("chdb:///secret", "a path is named without slashes before it: chdb:store, chdb:/var/lib/flagledger/store"),
+        (
+            "postgresql:u:secret@db/analytics",
+            "behind postgresql: come two slashes, for example postgresql://host/…",
+        ),
+        (
+            "postgresql://u:se/cret@db/analytics",
+            "an @ behind its host; percent-encode / @ ? # and % in a user's name, a password and parameters",
+        ),
+        (
+            "clickhouse://u:secret@ch:port/analytics",
+            "its host or its port is malformed; percent-encode / @ ? # and % in a password",
+        ),
+        ("clickhouse://u:secret@/analytics", "it names no host"),
+    ],
+)
+def test_what_is_no_store(url: str, expected: str) -> None:
+    """What is not the URL of a store is refused with a sentence that repeats nothing of it."""
+    with pytest.raises(ValueError, match=r"\w") as refused:
+        store_url(url)
+
+    assert expected == str(refused.value)
+
+
+def test_what_is_no_sink() -> None:
+    """The same goes for a sink."""
+    with pytest.raises(ValueError, match="it names no database") as refused:
+        sink_url("influxdb://u:secret@influx")
+
+    assert "secret" not in str(refused.value)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from flagledger.feeder import Feeder
 from flagledger.store.duckdb.store import DuckDBStore
 from flagledger.store.influxdb.connection import Connection
+from flagledger.store.sink_progress import ProgressFile
 from flagledger.store.sinks import open_sink
 from support import fed
 
@@ -48,26 +48,6 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Sent:
-    """Metrics that tell when all entries were sent."""
-
-    def __init__(self, store: DuckDBStore, entries: int) -> None:
-        self.everything = threading.Event()
-        self._store = store
-        self._entries = entries
-
-    def sent(self, lines: int, refused: int) -> None:
-        """Ignore it: what was refused is missing in the end."""
-
-    def sink_failed(self) -> None:
-        """Ignore it."""
-
-    def behind(self, entries: int) -> None:
-        """Note it once nothing is behind and nothing is to come."""
-        if not entries and self._store.position(fed.STREAM) == self._entries:
-            self.everything.set()
-
-
 def main(url: str, folder: Path, entries: int, steps: int | None = None) -> None:
     """Feed until all was sent."""
     store = DuckDBStore(folder / "store.duckdb")
@@ -75,13 +55,12 @@ def main(url: str, folder: Path, entries: int, steps: int | None = None) -> None
         # Everything is there from the start, so that steps are those of the feeder alone, and always the same ones.
         record(store, entries, 0.0)
         Killer(steps)
-    sent = Sent(store, entries)
+    sink = open_sink(url)
     feeder = Feeder(
-        open_sink(url),
+        sink,
         lambda: store,
         fed.STREAM,
         folder / "sink.json",
-        metrics=sent,
         range_entries=5,
         pause_seconds=0.01,
         first_backoff_seconds=0.05,
@@ -89,7 +68,9 @@ def main(url: str, folder: Path, entries: int, steps: int | None = None) -> None
     feeder.start()
     print("feeding", flush=True)  # noqa: T201  # its way to talk
     record(store, entries, 0.01)
-    sent.everything.wait()
+    progress = ProgressFile(folder / "sink.json", fed.STREAM, sink.target)
+    while progress.load().position < entries:
+        time.sleep(0.01)
     feeder.stop()
     store.close()
     print("done", flush=True)  # noqa: T201  # its way to talk

@@ -21,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def feed(url: str, folder: Path, entries: int, *, steps: int | None = None, seconds: float | None = None) -> bool:
-    """Feed until all was sent, or until it is killed: by itself behind *steps*, or by us after *seconds*; return whether all was."""
+    """Feed until all was sent, or it is killed: by itself behind *steps*, by us after *seconds*; return whether all was."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     arguments = [url, str(folder), str(entries), *([] if steps is None else [str(steps)])]
     with subprocess.Popen(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -96,8 +97,8 @@ def count_of(point: Point) -> int:
 
 
 @contextmanager
-def influxdb_stub() -> Iterator[InfluxStub]:
-    """Yield a stub that listens on `port` of loopback."""
+def influxdb_stub(tls: ssl.SSLContext | None = None) -> Iterator[InfluxStub]:
+    """Yield a stub that listens on `port` of loopback, over TLS where *tls* says how."""
     stub = InfluxStub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -141,6 +142,8 @@ def influxdb_stub() -> Iterator[InfluxStub]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     server.block_on_close = False
     stub.port = server.server_address[1]

@@ -65,6 +65,14 @@ class Store(Protocol):
             OtherJournalError: The store knows a stream by another name.
         """
 
+    def withdraw(self, stream: str) -> None:
+        """
+        Take back what `begun` tells of, if there is anything: nothing of that range is recorded then.
+
+        Raises:
+            OtherJournalError: The store knows a stream by another name.
+        """
+
     def check_reach(self, stream: str, first: int) -> None:
         """
         Check that nothing lies between what was applied and *first*, the journal's oldest entry or, where it has none, its next.

@@ -144,7 +144,7 @@ def _installed(url: str) -> Iterator[None]:
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "flagledger":
             raise
-        raise _missing(str(error.name), _kind(url)) from error
+        raise _missing(error.name or str(error), _kind(url)) from error
 
 
 def _missing(library: str, kind: str) -> NotInstalledError:

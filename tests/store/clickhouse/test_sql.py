@@ -15,6 +15,7 @@ from flagledger.store.questions import (
     MIN_TIME,
     CountQuestion,
     Counts,
+    ExposureQuestion,
     FeatureTotals,
     Filter,
     Group,
@@ -162,14 +163,45 @@ def test_a_period_may_reach_beyond_what_is_kept(ledger: Recorded) -> None:
     assert naive.intake(ledger.rows, ledger.discards, intake) == store.intake(intake)
 
 
-def test_a_list_may_be_longer_than_what_is_asked_at_once(ledger: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked in parts is answered as a whole."""
-    monkeypatch.setattr(clickhouse_sql, "_AT_ONCE", 2)
-    environment = ledger.environment("production")
-    expected = naive.list_features(ledger.rows, Filter(environment=environment))
-    names = [totals.feature_name for totals in expected.totals]
+def test_a_list_may_be_longer_than_a_parameter(ledger: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked in parts is answered as a whole, in order."""
+    monkeypatch.setattr(clickhouse_sql, "_PARAMETER_BYTES", 70)
+    environment, store = ledger.environment("production"), ledger.store
+    asked, exposures = Filter(environment=environment), ExposureQuestion(environment=environment)
+    expected = naive.list_features(ledger.rows, asked)
+    times = {totals.feature_name: totals.last_evaluation_time for totals in expected.totals}
 
-    assert expected == ledger.store.list_features(environment, None, None)
-    assert {totals.feature_name: totals.last_evaluation_time for totals in expected.totals} == ledger.store.last_seen(
-        environment, [*names, "other", "others"], None
-    )
+    assert expected == store.list_features(environment, None, None)
+    assert times == store.last_seen(environment, [*times, "other", "others"], None)
+    assert naive.list_evaluations(ledger.rows, asked)[:20] == list(store.list_evaluations(asked, 20, None).rows)
+    found = list(store.list_exposures(exposures, 20, None).rows)
+    monkeypatch.undo()
+    assert list(store.list_exposures(exposures, 20, None).rows) == found
+    assert 20 == len(found)
+
+
+def test_parts_hold_as_much_as_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out, and a part is small enough or holds one thing alone."""
+    monkeypatch.setattr(clickhouse_sql, "_PARAMETER_BYTES", 100)
+    names = ["é" * length for length in (0, 10, 10, 60, 3, 3, 3, 3)]
+
+    parts = list(clickhouse_sql.at_once(names, str))
+
+    assert names == [name for part in parts for name in part]
+    assert [2, 1, 1, 3, 1] == list(map(len, parts))
+    assert [] == list(clickhouse_sql.at_once([], str))
+
+
+def test_names_that_are_known_may_be_many(ledger: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names are known, none of them is unknown."""
+    record = record_of(environment="production")
+    for number in range(9):
+        record.envelope.discards.add(reason="unknown_feature", name=f"name-{number}", entry_count=1 + number)
+    other = Recorded(ledger.store)
+    other.apply([record])
+    monkeypatch.setattr(clickhouse_sql, "_PARAMETER_BYTES", 70)
+    for count in (0, 1, 7, 9):
+        known = frozenset(f"name-{number}" for number in range(count))
+        period = (other.environment("production"), None, None, known, 100)
+
+        assert naive.list_unknown_features(other.discards, *period) == ledger.store.list_unknown_features(*period)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from flagledger.store.influxdb.address import parse_address
 from flagledger.store.influxdb.connection import MAX_RETRY_AFTER_SECONDS, Answer, Connection
 from flagledger.store.sinks import SinkError
-from support.influxdb_stub import InfluxStub, Reply, refusal
+from support.influxdb_stub import InfluxStub, Reply, influxdb_stub, refusal
 
 LINE = "flag_evaluations,feature=é count=1i 1790000000000000000\n"
 
@@ -159,6 +163,29 @@ def test_no_tls_there(stub: InfluxStub) -> None:
 
     assert caught.value.lasting
     assert [] == stub.requests
+
+
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over TLS, nothing is sent to who has a certificate that the machine does not trust; to who has one that it does, it is."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here, which makes certificates: apt-get install openssl")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=stub -addext subjectAltName=IP:127.0.0.1".split()
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with influxdb_stub(tls) as stub:
+        url = "influxdbs://user:s3cret@127.0.0.1:{port}/flags"
+        with pytest.raises(SinkError, match="cannot be trusted") as caught:
+            connection(stub, url).post(LINE.encode())
+        assert [] == stub.requests
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert 204 == connection(stub, url).post(LINE.encode()).status
+
+    assert [LINE] == [request.body for request in stub.requests]
+    assert caught.value.lasting
+    assert "s3cret" not in str(caught.value)
 
 
 def test_closed(stub: InfluxStub) -> None:

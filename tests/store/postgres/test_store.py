@@ -166,6 +166,22 @@ def test_a_lost_connection_is_made_again(store: PostgresStore, administrator: ps
     assert 1 == _locks(administrator)
 
 
+@pytest.mark.parametrize("what", ["erase", "drop"])
+def test_a_connection_that_is_lost_otherwise_is_made_again(
+    what: str, store: PostgresStore, administrator: psycopg.Connection[Any]
+) -> None:
+    """Whatever finds the connection lost fails once, and so for no longer than the server is away."""
+    call = {"erase": lambda: store.erase_identity("production", "1/0"), "drop": lambda: store.drop_before(1 << 60)}[
+        what
+    ]
+    apply(store, 1, 1)
+    _end_connections(administrator, "writer")
+    with pytest.raises(StoreError):
+        call()
+
+    assert 1 <= call()
+
+
 def _end_connections(administrator: psycopg.Connection[Any], purpose: str) -> None:
     administrator.execute(
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name LIKE %s",

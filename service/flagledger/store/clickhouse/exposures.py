@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, Final
 
 from flagledger.store import shaping
 from flagledger.store.clickhouse import texts
 from flagledger.store.clickhouse.client import Reader
-from flagledger.store.clickhouse.sql import IDENTITY_HASH, VALUE_KEY, conditions, look, microseconds
+from flagledger.store.clickhouse.sql import IDENTITY_HASH, VALUE_KEY, at_once, conditions, look, microseconds
 from flagledger.store.conditions import Conditions
 from flagledger.store.questions import (
     MAX_ARMS,
@@ -112,13 +113,14 @@ def _page(reader: Reader, asked: Conditions, page_size: int, cursor: ExposureCur
             f"OR (identity_hash = {hashed} AND identity_identifier > {{after_identity:String}}))",
         )
     on_page = reader.query(_PAGE.format(where=asked.where, limit=page_size + 1), asked.parameters)
-    if not on_page:
-        return []
-    features, hashes = zip(*on_page, strict=True)
-    return reader.query(
-        _EXPOSURES.format(where=asked.where),
-        asked.parameters | {"features": list(features), "hashes": list(hashes)},
-    )
+    found: list[tuple[Any, ...]] = []
+    for some in at_once(on_page, itemgetter(0)):
+        features, hashes = zip(*some, strict=True)
+        found += reader.query(
+            _EXPOSURES.format(where=asked.where),
+            asked.parameters | {"features": list(features), "hashes": list(hashes)},
+        )
+    return found
 
 
 def count_arms(reader: Reader, question: ExposureQuestion, feature_limit: int) -> tuple[ArmTotals, ...]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from flagledger.store import buckets, shaping
 from flagledger.store.clickhouse.client import Reader
-from flagledger.store.clickhouse.sql import bucket_index, microseconds, period
+from flagledger.store.clickhouse.sql import at_once, bucket_index, microseconds, period
 from flagledger.store.conditions import Conditions
 from flagledger.store.intake import Intake, IntakeQuestion, UnknownFeatures
 from flagledger.store.questions import MAX_SDKS
@@ -37,7 +37,8 @@ def list_unknown_features(
     """Return at most *limit* names received in [start, end) that are not *known*."""
     asked = _received(reader, environment, start, end)
     asked.must("reason", shaping.UNKNOWN_FEATURE, "reason = {reason:String}")
-    asked.must("known", sorted(known), "name NOT IN {known:Array(String)}")
+    for index, some in enumerate(at_once(sorted(known), str)):
+        asked.must(f"known_{index}", some, f"name NOT IN {{known_{index}:Array(String)}}")
     rows = reader.query(_UNKNOWN.format(where=asked.where, limit=limit), asked.parameters)
     ((total,),) = reader.query(
         f"SELECT sum(entry_count) FROM discards WHERE {asked.where}",  # noqa: S608  # ours

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Final
 
 from flagledger.store import shaping
@@ -125,7 +126,7 @@ def last_seen(reader: Reader, question: Filter, names: Collection[str]) -> dict[
     asked = conditions(reader, question)
     return {
         name: last_time
-        for some in at_once(sorted(names))
+        for some in at_once(sorted(names), str)
         for name, last_time in reader.query(
             f"SELECT feature_name, {microseconds('max(evaluation_time)')} FROM evaluations "  # noqa: S608  # ours
             f"WHERE {asked.where} AND feature_name IN {{names:Array(String)}} GROUP BY feature_name",
@@ -178,11 +179,13 @@ def _told_apart(
     reader: Reader, asked: Conditions, mask: int, names: list[str] | None
 ) -> dict[str, tuple[int, int, bool]]:
     only = f"AND bitAnd(identity_hash, {mask}) = 0" if mask else ""
-    parameters = dict(asked.parameters)
     if names is not None:
         only += " AND feature_name IN {names:Array(String)}"
-        parameters["names"] = names
-    rows = reader.query(_IDENTITIES.format(where=asked.where, only=only), parameters)
+    rows = [
+        row
+        for some in ([[]] if names is None else at_once(names, str))
+        for row in reader.query(_IDENTITIES.format(where=asked.where, only=only), asked.parameters | {"names": some})
+    ]
     weight = mask + 1
     return {name: (count * weight, several * weight, bool(mask)) for name, count, several in rows}
 
@@ -191,7 +194,7 @@ def _last_values(reader: Reader, environment: str, times: Mapping[str, int]) -> 
     """Return the value of the last evaluation of each feature, whose time is known, as many by name as there is room for."""
     names = sorted(times)
     last: dict[str, tuple[int, str | None, int]] = {}
-    for some in at_once(names):
+    for some in at_once(names, str):
         rows = reader.query(
             _LAST,
             {
@@ -239,9 +242,11 @@ def list_evaluations(
 
 def _recorded(reader: Reader, environment: str, wanted: Sequence[texts.Place]) -> list[RecordedRow]:
     """Return the rows in places, as many from the first on as `PAGE_BYTES` have room for, and one at least."""
-    if not wanted:
-        return []
-    found = reader.query(_RECORDED, {**texts.places(environment, wanted), "visible": reader.visible})
+    found = [
+        row
+        for some in at_once(wanted, itemgetter(0))
+        for row in reader.query(_RECORDED, {**texts.places(environment, some), "visible": reader.visible})
+    ]
     rows = [RecordedRow(*row) for *row, _ in found]
     long = {row.position: size for row, (*_, size) in zip(rows, found, strict=True) if size}
     rows = rows[: shaping.fitting(shaping.row_bytes(row) + long.get(row.position, 0) for row in rows)]

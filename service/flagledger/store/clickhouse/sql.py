@@ -8,7 +8,7 @@ none, `minOrNull` and `maxOrNull` tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -32,8 +32,10 @@ DIGEST: Final = "concat('\"#', lower(hex(MD5({}))), '\"')"
 _FIRST_TIME: Final = -2_208_988_800_000_000
 _LAST_TIME: Final = 10_413_792_000_000_000
 
-# Values of one parameter: a server takes statements of some length.
-_AT_ONCE: Final = 2_000
+# What the values of one parameter may come to: a server takes 128 KiB, in which some characters take two bytes.
+_PARAMETER_BYTES: Final = 50_000
+# A number among them, and what stands between two.
+_NUMBER_BYTES: Final = 24
 
 
 def conditions(reader: Reader, asked: Filter) -> Conditions:
@@ -89,9 +91,19 @@ def bucket_index(column: str, bucket_starts: Sequence[int]) -> str:
     return f"toInt64({index_sql(microseconds(column), bucket_starts, 'intDiv({0}, {1})')})"
 
 
-def at_once(wanted: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield *wanted* in parts that one statement can be asked about."""
-    return (wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE))
+def at_once(wanted: Iterable[T], name: Callable[[T], str]) -> Iterator[list[T]]:
+    """Yield *wanted* in parts that one statement can be asked about, each of which has a *name* and numbers."""
+    part: list[T] = []
+    size = 0
+    for each in wanted:
+        more = len(name(each).encode()) + _NUMBER_BYTES
+        if part and size + more > _PARAMETER_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += more
+    if part:
+        yield part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

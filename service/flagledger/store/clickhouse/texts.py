@@ -8,6 +8,7 @@ then they are read of those rows alone, which are found by what rows are sorted 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 from flagledger.store.clickhouse.client import Reader
@@ -58,7 +59,7 @@ def read(
     """Return the whole texts in *columns* of the rows in places, by position and column."""
     return {
         (position, column): text
-        for some in at_once(wanted)
+        for some in at_once(wanted, itemgetter(0))
         for position, *texts in reader.query(
             f"SELECT position, {', '.join(columns)} FROM evaluations WHERE position <= {{visible:Int64}} AND {PLACES}",  # noqa: S608  # ours
             {**places(environment, some), "visible": reader.visible},

@@ -38,12 +38,12 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
+from flagledger.store import gaps
 from flagledger.store.applied import SetAside, Stream
 from flagledger.store.duckdb import engine, erase, hashes
 from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.store.duckdb.file import Settings, log_of, meaning, open_file
 from flagledger.store.errors import (
-    BehindJournalError,
     Interrupt,
     OtherJournalError,
     OverlapError,
@@ -151,6 +151,10 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
         """Return None: a range is applied whole or not at all."""
         self.position(stream)
         return None
+
+    def withdraw(self, stream: str) -> None:
+        """Do nothing: no range is ever begun and left."""
+        self.position(stream)
 
     def check_reach(self, stream: str, first: int) -> None:
         """Refuse a journal whose oldest entry, or next one where it holds none, is *first*, if entries before it are missing."""
@@ -288,19 +292,7 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
         return self._position
 
     def _accepted_gap(self, known: int, first: int) -> tuple[int, int] | None:
-        """Return the gap between *known* and *first*, None where there is none; raise where it is not accepted."""
-        if first <= known + 1:
-            return None
-        gap = (known + 1, first - 1)
-        name = f"{gap[0]}-{gap[1]}"
-        if name != self._accept_gap:
-            raise BehindJournalError(
-                f"{self._path} has applied entries up to {known}, but the journal begins at {first}: entries {name} are "
-                "missing, as after a restored backup or a file that was deleted. Put the newer file back, or accept the gap "
-                f"{name} by name: FLAGLEDGER_ACCEPT_GAP={name}, or accept_gap in the configuration file.",
-                gap=name,
-            )
-        return gap
+        return gaps.accepted(str(self._path), known, first, self._accept_gap)
 
     def _move(self, connection: duckdb.DuckDBPyConnection, stream: str, last: int, gap: tuple[int, int] | None) -> None:
         if self._stream is None:

@@ -9,14 +9,12 @@ import pyarrow as pa
 
 from flagledger.store.applied import TALLY, Applied, SetAside, in_columns
 from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
-from flagledger.store.postgres.columnar import table_of
+from flagledger.store.postgres.columnar import quoted, table_of
 from flagledger.store.postgres.ranges import BETWEEN, ROW_BYTES, Reading, end_of, walk
 from flagledger.store.postgres.sql import Reader, ask, room
 
-_ROWS, _DISCARDS = (
-    f"SELECT {', '.join(f'{name!r}'.replace(chr(39), chr(34)) for name in schema.names)} FROM {table} WHERE {BETWEEN}"
-    for table, schema in (("evaluations", ROWS), ("discards", DISCARDS))
-)
+_ROWS: Final = f"SELECT {', '.join(map(quoted, ROWS.names))} FROM evaluations WHERE {BETWEEN}"  # noqa: S608  # our names
+_DISCARDS: Final = f"SELECT {', '.join(map(quoted, DISCARDS.names))} FROM discards WHERE {BETWEEN}"  # noqa: S608  # our names
 _ASIDE_BETWEEN: Final = f"position > %(after)s >> {INDEX_BITS} AND position <= %(up_to)s >> {INDEX_BITS}"
 _SET_ASIDE: Final = f"SELECT position, payload, description FROM quarantine WHERE {_ASIDE_BETWEEN} ORDER BY position"  # noqa: S608
 _DISCARD_BYTES: Final = room(100, "environment", "reason", "name", "batch_id", "sdk_name", "sdk_version")

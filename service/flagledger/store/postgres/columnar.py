@@ -49,7 +49,7 @@ def table_of(reader: Reader, select: str, parameters: Mapping[str, Any], schema:
         parameters: Of *select*.
         schema: Of 64-bit and smaller integers, doubles, booleans, times, texts and lists of texts.
     """
-    values = ", ".join(value for field in schema for value in _values(f'"{field.name}"', field.type))
+    values = ", ".join(value for field in schema for value in _values(quoted(field.name), field.type))
     (found,) = fetch(
         reader,
         f"SELECT count(*), {values} FROM ({select}) AS rows",  # noqa: S608  # our names
@@ -59,6 +59,11 @@ def table_of(reader: Reader, select: str, parameters: Mapping[str, Any], schema:
     rows, parts = found[0], iter([part or b"" for part in found[1:]])
     columns = [_column(rows, parts, field.type) for field in schema]
     return pa.table(columns, names=schema.names)
+
+
+def quoted(column: str) -> str:
+    """Return the name of a *column* of ours as SQL: some are words of the language."""
+    return f'"{column}"'
 
 
 def _values(column: str, kind: pa.DataType) -> tuple[str, ...]:

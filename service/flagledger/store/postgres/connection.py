@@ -31,6 +31,8 @@ _SESSION: Final = {
     "TimeZone": "UTC",
     # Compiling a question takes longer than answering it, over many partitions above all.
     "jit": "off",
+    # Of who is gone, the server ends what it was asked and lets go of what it held, also in the middle of a statement.
+    "client_connection_check_interval": "5s",
 }
 WRITER: Final = {
     # Committed is durable, whatever the server's default is: the journal is trimmed by it.
@@ -39,6 +41,9 @@ WRITER: Final = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    # Behind somebody who has locked a table, say so now and then instead of standing still.
+    "lock_timeout": "60s",
     # The server lets go of the writer's lock once the writer's machine is gone.
     "tcp_keepalives_idle": str(_IDLE_SECONDS),
     "tcp_keepalives_interval": str(_PROBE_SECONDS),
@@ -46,6 +51,11 @@ WRITER: Final = {
     "tcp_user_timeout": str(_UNACKNOWLEDGED_MILLISECONDS),
 }
 """Settings of the session that writes."""
+READER: Final = {
+    # Identities are told apart by their hashes, up to a million of them; the default of 4 MB writes those to disk.
+    "work_mem": "32MB",
+}
+"""Settings of sessions that ask."""
 
 
 class AddressError(StoreError):
@@ -143,7 +153,9 @@ def connect(address: Address, purpose: str, settings: Mapping[str, str] | None =
         # What an older server does not know, it does not do either.
         connection.execute(
             "SELECT set_config(name, wanted, false) FROM unnest(%s::text[], %s::text[]) AS setting (name, wanted) "
-            "WHERE current_setting(name, true) IS NOT NULL",
+            "WHERE current_setting(name, true) IS NOT NULL "
+            # Which waits for more than `on` does.
+            "AND NOT (name = 'synchronous_commit' AND current_setting(name) = 'remote_apply')",
             (list(wanted), list(wanted.values())),
         )
     except BaseException:
@@ -168,10 +180,17 @@ def meaning(address: Address, error: psycopg.Error) -> StoreError:
             )
         case errors.ReadOnlySqlTransaction():
             return StoreError(f"{address.place} takes no writes, as a standby does; name the primary. ({text})")
+        case errors.LockNotAvailable():
+            return StoreError(
+                f"Somebody has locked what is to be written in {address.place}; it is tried again. ({text})"
+            )
         case errors.QueryCanceled():
             return StoreError(f"{address.place} ended what it was asked, by its own settings. ({text})")
         case errors.UndefinedTable():
             return StoreError(f"The schema {address.schema} in {address.place} lacks a table. ({text})")
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        # Of libpq and not of the server: a parameter of the URL that means nothing.
+        return AddressError(f"{_NO_URL} ({text})")
     return StoreError(f"{address.place} cannot be read or written; it is tried again. ({text})")
 
 

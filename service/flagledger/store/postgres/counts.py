@@ -12,7 +12,7 @@ from flagledger.store.questions import CountQuestion, Counts, Group
 # Bytes of a trait beyond which its digest stands for it.
 _LONGEST_TRAIT: Final = 4_096
 
-# The rows are looked at twice, so that nothing is kept of each: once for the counts, which say which series are kept, and once for
+# The rows are looked at twice, so that nothing is kept of each: once for the counts, which say what series are kept, and once for
 # who is in them. Identities are told apart by hashes of groups; to count distinct ones as such, PostgreSQL would sort every row.
 # What a group comes to is never an empty text, so that one stands for NULL where series are joined: NULLs are not equal.
 _COUNTS: Final = """

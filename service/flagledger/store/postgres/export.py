@@ -14,7 +14,7 @@ from flagledger.store.questions import EXPORT, Export, Filter
 
 BATCH_BYTES: Final = 8 << 20
 
-_LOOKED: Final = f"SELECT FROM evaluations WHERE {BETWEEN}"  # noqa: S608  # our names
+_LOOKED: Final = f"SELECT FROM evaluations WHERE {BETWEEN}"  # our names
 _ROWS: Final = """
     SELECT position, feature_name, enabled, value, evaluation_time AS evaluation_timestamp, identity_identifier, identity_traits,
         segment_names, variant, reason, metadata, "count", environment, batch_id, receive_time, origin, sdk_name, sdk_version,

@@ -6,7 +6,7 @@ from typing import Final
 
 from flagledger.store import shaping
 from flagledger.store.conditions import Conditions
-from flagledger.store.postgres.sql import ARM, SAMPLED, Reader, ask, conditions, room
+from flagledger.store.postgres.sql import ARM, SAMPLED, Reader, ask, conditions, room, storable
 from flagledger.store.questions import (
     MAX_ARMS,
     PAGE_BYTES,
@@ -76,6 +76,9 @@ def list_exposures(
     asked = _asked(question)
     # Also by rows without an identity: one that has it may have been left out.
     lower_bound = is_sample(reader, asked)
+    if cursor is not None and len(storable([cursor.feature_name, cursor.identity_identifier])) < 2:  # noqa: PLR2004  # both
+        # No page ever ended there.
+        return ExposurePage(rows=(), next=None, identities_lower_bound=lower_bound)
     if cursor is not None:
         asked.parameters |= {"after_feature": cursor.feature_name, "after_identity": cursor.identity_identifier}
         # Those that share a hash are told apart by their names, where the page before ended between them.

@@ -7,6 +7,7 @@ them, and make all others wait behind it. Dropping one cannot but wait, so it is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Final
@@ -39,7 +40,9 @@ def days_of(batch: pa.RecordBatch) -> set[int]:
 
 def existing(connection: Connection, table: str) -> set[int]:
     """Return the days that *table* has partitions for."""
-    return {_day_of(name) for name in _names(connection, table)}
+    # Whatever else somebody has attached is not for a day of ours.
+    ours = re.compile(rf"{table}_[0-9]{{8}}")
+    return {_day_of(name) for name in _names(connection, table) if ours.fullmatch(name)}
 
 
 def make(connection: Connection, table: str, days: Collection[int]) -> None:

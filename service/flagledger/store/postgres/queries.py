@@ -65,7 +65,7 @@ _IDENTITIES: Final = """
 _LAST_VALUES: Final = """
     SELECT feature_name, value FROM (
         SELECT asked.feature_name, last.value,
-            sum(coalesce(octet_length(last.value), 0)) OVER (ORDER BY asked.feature_name) AS total
+            sum(coalesce(octet_length(last.value), 0)) OVER (ORDER BY asked.feature_name COLLATE "C") AS total
         FROM unnest(%(names)s::text[], %(times)b) AS asked (feature_name, evaluation_time)
         CROSS JOIN LATERAL (
             SELECT value FROM evaluations

@@ -74,8 +74,8 @@ def walk(
         sized: SQL for position and bytes of each that *read* reads there.
         parameters: Of *sized*, beside those of the range.
         after: Position of a row behind which the first range begins,
-        last: that with which the last one ends. All ranges between them end with an entry; a single one is read whatever it holds:
-            a request's size bounds it.
+        last: that with which the last one ends. Every range ends with an entry. A single entry is read whatever it holds: a
+            request's size bounds it.
     """
     width = _FIRST_ENTRIES * ONE_ENTRY
     while after < last:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from flagledger.store.errors import Interrupt, QuestionEndedError, StoreError
-from flagledger.store.postgres.connection import Address, connect, meaning
+from flagledger.store.postgres.connection import READER, Address, connect, meaning
 from flagledger.store.postgres.schema import Connection, check_version
 
 MAX_CONNECTIONS: Final = 8
@@ -103,7 +103,7 @@ class Readers:
         return made
 
     def _connect(self) -> Connection:
-        connection = connect(self._address, "reader")
+        connection = connect(self._address, "reader", READER)
         connection.autocommit = False
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True

@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from flagledger.store.errors import NewerFormatError, StoreError
+from flagledger.store.errors import NewerFormatError, StoreError, UnreadableError
 from flagledger.telemetry.logging import get_logger
 
 Connection = psycopg.Connection[TupleRow]
@@ -218,11 +218,16 @@ def _migrate(connection: Connection, schema: str) -> None:
 def _version(connection: Connection, schema: str) -> int | None:
     """Return the version of the tables of *schema*, None where there are none."""
     found = connection.execute(
-        "SELECT FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace WHERE nspname = %s AND relname = 'migrations'",
+        "SELECT relname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
+        "WHERE nspname = %s AND relname IN ('migrations', 'streams')",
         (schema,),
     ).fetchall()
     if not found:
         return None
+    if len(found) < 2:  # noqa: PLR2004  # both are made at once
+        raise UnreadableError(
+            f"The schema {schema} holds tables of another program. Name one of its own, as ?schema=NAME in the store's URL."
+        )
     ((version,),) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchall()
     _refuse_newer(schema, version)
     return int(version)

@@ -37,19 +37,17 @@ _SAMPLE: Final = f"evaluations TABLESAMPLE SYSTEM ({_ESTIMATE_PERCENT}) REPEATAB
 # JSON holds no control characters, so that one can stand for an escaped backslash meanwhile.
 _DECODABLE: Final = r"replace(replace(replace({0}, '\\', chr(1)), '\u0000', '\ufffd'), chr(1), '\\')"
 
-# Nearly all traits have a key once, and those are quick. Of a key that was sent twice the first counts, where `->` takes the last.
+# Nearly all traits have a key once, and those are quick. Of one that was sent twice the first counts, where `->` takes the last.
 _TRAIT: Final = rf"""
-    (CASE WHEN strpos(identity_traits, %({{name}}_member)s) = 0 OR identity_traits IS NULL THEN NULL
-        WHEN strpos(
-            substr(identity_traits, strpos(identity_traits, %({{name}}_member)s) + 1), %({{name}}_member)s
-        ) = 0 AND strpos(identity_traits, '\u0000') = 0
-        THEN (identity_traits::json -> %({{name}}_key)s::text)::text
+    (CASE WHEN identity_traits IS NULL OR strpos(identity_traits, {{member}}) = 0 THEN NULL
+        WHEN split_part(identity_traits, {{member}}, 3) = '' AND strpos(identity_traits, '\u0000') = 0
+        THEN (identity_traits::json -> {{key}}::text)::text
         ELSE (
             SELECT member.value::text
             FROM json_each({_DECODABLE.format("identity_traits")}::json) WITH ORDINALITY AS member (key, value, number)
-            WHERE member.key = %({{name}}_key)s ORDER BY member.number LIMIT 1
+            WHERE member.key = {{key}} ORDER BY member.number LIMIT 1
         ) END COLLATE "C")
-"""
+"""  # noqa: S608  # our names
 
 ARM: Final = rf"""
     (CASE WHEN variant <> '' THEN variant
@@ -104,7 +102,7 @@ def fetch(
         for name, loader in loaders.items():
             cursor.adapters.register_loader(name, loader)
         # Each is planned for its own parameters: how much they match is what plans differ by.
-        return cursor.execute(statement, parameters, prepare=False).fetchall()  # made of ours
+        return cursor.execute(statement, parameters, prepare=False).fetchall()
 
 
 def conditions(asked: Filter) -> Conditions:
@@ -160,8 +158,10 @@ def _text(made: Conditions, name: str, value: str | None, *conditions: str) -> N
 
 def with_trait(made: Conditions, key: str, name: str) -> str:
     """Return SQL for the JSON text of the trait *key*, NULL where it is not there; *name* tells its parameters from others."""
+    if not storable([key]):
+        return "NULL::text"
     made.parameters |= {f"{name}_member": f"{json_text(key)}:", f"{name}_key": key}
-    return _TRAIT.format(name=name)
+    return _TRAIT.format(member=f"%({name}_member)s", key=f"%({name}_key)s")
 
 
 def sample_mask(reader: Reader, made: Conditions) -> int:

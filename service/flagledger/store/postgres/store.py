@@ -24,9 +24,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import errors, sql
 
+from flagledger.store import gaps
 from flagledger.store.applied import SetAside, Stream
 from flagledger.store.errors import (
-    BehindJournalError,
     Interrupt,
     OtherJournalError,
     OverlapError,
@@ -94,6 +94,10 @@ class PostgresStore(Questions[Connection]):
         """Return None: a range is applied whole or not at all."""
         self.position(stream)
         return None
+
+    def withdraw(self, stream: str) -> None:
+        """Do nothing: no range is ever begun and left."""
+        self.position(stream)
 
     def check_reach(self, stream: str, first: int) -> None:
         """Refuse a journal whose oldest entry, or next one where it holds none, is *first*, if entries before it are missing."""
@@ -226,20 +230,9 @@ class PostgresStore(Questions[Connection]):
         return self._position
 
     def _accepted_gap(self, known: int, first: int) -> tuple[int, int] | None:
-        """Return the gap between *known* and *first*, None where there is none; raise where it is not accepted."""
-        if first <= known + 1:
-            return None
-        gap = (known + 1, first - 1)
-        name = f"{gap[0]}-{gap[1]}"
-        if name != self._accept_gap:
-            raise BehindJournalError(
-                f"The schema {self._address.schema} in {self._address.place} has applied entries up to {known}, but the journal "
-                f"begins at {first}: entries {name} are missing, as after a restored backup or a schema that was dropped. Put "
-                f"the newer one back, or accept the gap {name} by name: FLAGLEDGER_ACCEPT_GAP={name}, or accept_gap in the "
-                "configuration file.",
-                gap=name,
-            )
-        return gap
+        return gaps.accepted(
+            f"The schema {self._address.schema} in {self._address.place}", known, first, self._accept_gap
+        )
 
     def _make_partitions(self, connection: Connection, rows: pa.RecordBatch, discards: pa.RecordBatch) -> None:
         for table, batch in (("evaluations", rows), ("discards", discards)):

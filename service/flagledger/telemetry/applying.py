@@ -1,0 +1,43 @@
+"""What the writer counts, for whoever counts it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class WriterMetrics(Protocol):
+    """What the writer counts."""
+
+    def applied(self, rows: int) -> None:
+        """Count *rows* that were committed to the store."""
+
+    def quarantined(self, entries: int) -> None:
+        """Count *entries* that were set aside."""
+
+    def store_failed(self) -> None:
+        """Count an attempt that failed and is made again."""
+
+    def unapplied(self, entries: int) -> None:
+        """Set how many *entries* of the journal the store does not hold yet."""
+
+    def dropped(self, rows: int) -> None:
+        """Count *rows* that outlived their retention and were dropped."""
+
+
+class NullMetrics:
+    """Counts nothing."""
+
+    def applied(self, rows: int) -> None:
+        """Ignore it."""
+
+    def quarantined(self, entries: int) -> None:
+        """Ignore it."""
+
+    def store_failed(self) -> None:
+        """Ignore it."""
+
+    def unapplied(self, entries: int) -> None:
+        """Ignore it."""
+
+    def dropped(self, rows: int) -> None:
+        """Ignore it."""
