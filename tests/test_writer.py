@@ -571,7 +571,7 @@ def test_what_was_begun_is_not_halved(tmp_path: Path, start: Start) -> None:
 
 
 def test_what_was_begun_and_no_longer_converts_is_taken_back(tmp_path: Path, start: Start) -> None:
-    """What an older version has begun and this one cannot convert is taken back, and then the entry that is at fault set aside."""
+    """What an older version has begun and this one cannot convert is taken back, and the entry that is at fault set aside."""
     journal, disk = MemoryJournal(), Disk()
     for payload in (None, MALFORMED, None):
         journal.add(payload)
@@ -584,7 +584,7 @@ def test_what_was_begun_and_no_longer_converts_is_taken_back(tmp_path: Path, sta
 
 
 def test_what_was_begun_and_is_lost_holds_nothing_up(tmp_path: Path, start: Start) -> None:
-    """Where the journal begins behind what was begun, what it has is given to the store, which knows whether that loss is accepted."""
+    """Where the journal begins behind what was begun, what it has is given to the store, which knows if that loss is accepted."""
     journal, disk = MemoryJournal(), Disk()
     for _ in range(6):
         journal.add()
@@ -645,7 +645,7 @@ def test_a_copy_that_only_went_on_is_no_other_journal(tmp_path: Path, start: Sta
 
 
 def test_a_position_that_somebody_else_moved_is_looked_into(tmp_path: Path, start: Start) -> None:
-    """A writer that lost its store for a while finds it moved on by another one, on a copy of its journal, and applies no more."""
+    """A writer that lost its store for a while finds it moved on by another one, on a copy of its journal: it applies no more."""
     journal = MemoryJournal()
     journal.add()
     store = DuckDBStore(tmp_path / "store")

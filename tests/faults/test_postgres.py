@@ -28,7 +28,7 @@ OUTAGE_SECONDS = 120.0
 BEFORE_SECONDS = 10.0
 BATCHES_PER_SECOND = 20
 EVALUATIONS = 100
-# What comes in until a good minute of the outage has passed.
+# What comes in until some 90 s of the outage have passed.
 JOURNAL_BYTES = 10 << 20
 CAUGHT_UP_SECONDS = 120.0
 DEAD_SECONDS = 8.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -28,17 +29,14 @@ def test_values_come_as_they_are(store: PostgresStore, about: str, times: int) -
     """Every value of a column comes as the server has it, the extreme ones and NULL too; no rows are an empty column."""
     kind, wanted, values = COLUMNS[about]
     values = values * times
-    select = f"SELECT made FROM (SELECT unnest(%(values)s::{kind}[]) AS made) AS rows"
     if kind == "text[]":
-        select = "SELECT ARRAY(SELECT * FROM json_array_elements_text(made)) AS made FROM unnest(%(values)s::json[]) AS made"
-        given = [str(pa.array([each], wanted).to_pylist()[0]) for each in values]
-        import json
-
-        given = [json.dumps(each) for each in values]
+        select = "SELECT ARRAY(SELECT json_array_elements_text(given)) AS made FROM unnest(%(values)s::json[]) AS given"
+        parameters = {"values": [json.dumps(each) for each in values]}
     else:
-        given = values
+        select = f"SELECT made FROM unnest(%(values)s::{kind}[]) AS made"
+        parameters = {"values": values}
     with store._reading(None) as reader:
-        table = table_of(reader, select, {"values": given}, pa.schema([pa.field("made", wanted)]))
+        table = table_of(reader, select, parameters, pa.schema([pa.field("made", wanted)]))
 
     assert wanted == table.schema.field("made").type
     assert values == table.column("made").to_pylist()

@@ -49,7 +49,11 @@ def test_ranges_follow_one_another(
     for behind, up_to in found:
         assert behind < up_to
         assert up_to == end_of(up_to // ONE_ENTRY)
-        held = [sizes for entry, sizes in drawn.items() if behind < entry * ONE_ENTRY + len(sizes) and entry * ONE_ENTRY <= up_to]
+        held = [
+            sizes
+            for entry, sizes in drawn.items()
+            if behind < entry * ONE_ENTRY + len(sizes) and entry * ONE_ENTRY <= up_to
+        ]
         if up_to - behind > ONE_ENTRY:
             assert sum(map(len, held)) <= MAX_ROWS or len(held) == 1
             assert sum(map(sum, held)) <= RANGE_BYTES or len(held) == 1

@@ -3,15 +3,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import get_args
 
-import psycopg
 import pytest
 from flagledger.store import sampling
 from flagledger.store.base import Store
+from flagledger.store.columns import to_columns
+from flagledger.store.conditions import Conditions
 from flagledger.store.postgres import queries as postgres_queries
 from flagledger.store.postgres import sql as postgres_sql
-from flagledger.store.postgres.sql import Moment, ask
+from flagledger.store.postgres.counts import _group
+from flagledger.store.postgres.sql import ARM, Moment, ask, conditions
 from flagledger.store.postgres.store import PostgresStore
 from flagledger.store.questions import (
     MAX_TIME,
@@ -23,14 +25,15 @@ from flagledger.store.questions import (
     FeatureTotals,
     Filter,
     Group,
+    GroupKind,
     Page,
     Tally,
 )
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from store import naive
 from store.recorded import Recorded
-from support.postgres import fresh_store_url, session_server
-from support.records import START, add_evaluation, record_of, value_of
+from support.postgres import fresh_store_url
+from support.records import START, add_evaluation, entries_of, record_of, value_of
 
 ROWS = 20_000
 IDENTITIES = 3_000
@@ -228,18 +231,10 @@ def test_what_no_row_can_hold_finds_nothing(store: PostgresStore, question: str)
     """A text with U+0000, which PostgreSQL does not take, is no error to ask for."""
     record = record_of(environment="production")
     add_evaluation(record, identity_traits=[IdentityTrait(trait_key="plan", trait_value=value_of("pro"))])
-    store.apply("journal", 1, 1, *naive_columns(record))
+    store.apply("journal", 1, 1, *to_columns(entries_of([record])))
     asked, expected = NOTHING[question]
 
     assert expected == asked(store)
-
-
-def naive_columns(record: Any) -> tuple[Any, Any]:
-    """Return *record* as the writer hands it over."""
-    from flagledger.store.columns import to_columns
-    from support.records import entries_of
-
-    return to_columns(entries_of([record]))
 
 
 def test_a_null_character_spoils_no_other_row(store: PostgresStore) -> None:
@@ -266,47 +261,26 @@ def test_a_null_character_spoils_no_other_row(store: PostgresStore) -> None:
     assert (("\\u0000", 1), ("a\ufffdb", 1), ("plain", 1)) == arms.arms
 
 
-@pytest.fixture
-def english() -> Iterator[Recorded]:
-    """Return a store in a database whose texts are in the order of an English dictionary."""
-    server = session_server()
-    with psycopg.connect(server.url("postgres"), autocommit=True) as administrator:
-        administrator.execute(
-            "CREATE DATABASE english LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C' TEMPLATE template0"
-        )
-        store = PostgresStore(server.url("english"))
-        yield Recorded(store)
-        store.close()
-        administrator.execute("DROP DATABASE english WITH (FORCE)")
+@pytest.mark.parametrize("kind", [kind for kind in get_args(GroupKind) if kind not in ("enabled", "origin")])
+def test_groups_are_in_the_order_of_code_points(store: PostgresStore, kind: GroupKind) -> None:
+    """Whatever order a database has by default, what series are called is in that of code points."""
+    asked = conditions(Filter(environment="production"))
+    columns, text = _group(asked, Group(kind=kind, trait_key="k"), 0)
+    assert '"C"' == collation(store, text.format(*columns), asked)
 
 
-def test_texts_are_in_the_order_of_code_points(english: Recorded) -> None:
-    """Whatever order a database has by default, answers are in that of code points."""
+def test_arms_are_in_the_order_of_code_points(store: PostgresStore) -> None:
+    """So are arms."""
+    assert '"C"' == collation(store, ARM, conditions(Filter(environment="production")))
+
+
+def collation(store: PostgresStore, text: str, asked: Conditions) -> str:
+    """Return what orders the *text* of a row."""
     record = record_of(environment="production")
-    names = ["a", "B", "é", "Z", "_", "b", "A", "10", "9", "\U0001f600", "\uffff"]
-    for name in names:
-        record.envelope.discards.add(reason="unknown_feature", name=name, entry_count=1)
-        record.envelope.discards.add(reason="invalid", name=name, entry_count=1)
-        for feature in ("first", name):
-            add_evaluation(
-                record,
-                feature_name=feature,
-                identity_identifier=name,
-                segment_names=[name],
-                value=value_of(name),
-                identity_traits=[IdentityTrait(trait_key="k", trait_value=value_of(name))],
-            )
-    english.apply([record])
-    store, environment = english.store, english.environment("production")
-
-    for kind in ("feature", "value", "segment", "trait"):
-        question = CountQuestion(
-            filter=Filter(environment=environment), group_by=(Group(kind=kind, trait_key="k" * (kind == "trait")),)
+    add_evaluation(record)
+    store.apply("journal", 1, 1, *to_columns(entries_of([record])))
+    with store._reading(None) as reader:
+        ((found,),) = ask(
+            reader, f"SELECT pg_collation_for({text}) FROM {asked.source} WHERE {asked.where}", asked.parameters
         )
-        assert naive.count_evaluations(english.rows, question) == store.count_evaluations(question)
-    exposures = ExposureQuestion(environment=environment)
-    assert naive.count_arms(english.rows, exposures, 3) == store.count_arms(exposures, 3)
-    period = (environment, None, None, frozenset(["B"]), 3)
-    assert naive.list_unknown_features(english.discards, *period) == store.list_unknown_features(*period)
-    found = [totals.feature_name for totals in store.list_features(environment, None, None).totals]
-    assert sorted([*names, "first"]) == found
+    return str(found)

@@ -8,13 +8,14 @@ from flagledger.store import buckets, shaping
 from flagledger.store.clickhouse.client import Reader
 from flagledger.store.clickhouse.sql import DIGEST, VALUE_KEY, bucket_index, conditions, look, sample_mask
 from flagledger.store.clickhouse.traits import with_trait
+from flagledger.store.conditions import Conditions
 from flagledger.store.questions import CountQuestion, Counts, Group
 from flagledger.store.value_keys import LONG_BYTES
 
 # Nothing is named in WITH: that would be computed once for each mention. What identities a part has goes on as a state, so that
 # parts can be put together; the rest is all that is done with few rows.
 _COUNTS: Final = """
-    SELECT series, if(grouping(bucket) = 1, NULL, bucket), sum(part), sum(part_enabled), sum(part_known),
+    SELECT series, {point}, sum(part), sum(part_enabled), sum(part_known),
         uniqExactMerge(part_identities) * {weight}{values}
     FROM (
         SELECT *, if(place <= {{series_limit:UInt32}}, place, {rest}) AS series FROM (
@@ -22,13 +23,13 @@ _COUNTS: Final = """
                 SELECT *, sum(part) OVER ({by}) AS whole FROM (
                     SELECT {bucket} AS bucket, {groups}sum(count) AS part, sumIf(count, enabled) AS part_enabled,
                         sumIf(count, enabled IS NOT NULL) AS part_known, uniqExactState({identity}) AS part_identities
-                    FROM (SELECT *, identity_hash{texts} FROM evaluations WHERE {where}) GROUP BY bucket{names}
+                    FROM evaluations WHERE {where} GROUP BY bucket{names}
                 )
             )
         )
     )
-    GROUP BY GROUPING SETS ((series, bucket), (series))
-    ORDER BY series = {rest}, series, grouping(bucket) DESC, bucket
+    GROUP BY {sets}
+    ORDER BY series = {rest}, series, {point} NULLS FIRST
 """
 
 # One row for each segment, and one where there is none.
@@ -47,12 +48,7 @@ def count_evaluations(reader: Reader, question: CountQuestion) -> Counts:
     )
     mask = sample_mask(asked, found.rows)
     names = [f"group_{index}" for index in range(len(question.group_by))]
-    # Beneath all others, so that each is found once however often it is mentioned.
-    texts = {
-        f"{name}_text": with_trait(asked, group.trait_key, name)
-        for group, name in zip(question.group_by, names, strict=True)
-        if group.kind == "trait"
-    }
+    groups = [_group(asked, group, name) for group, name in zip(question.group_by, names, strict=True)]
     asked.parameters["series_limit"] = question.series_limit
     rows = reader.query(
         _COUNTS.format(
@@ -62,14 +58,13 @@ def count_evaluations(reader: Reader, question: CountQuestion) -> Counts:
             order="".join(f", {name} NULLS FIRST" for name in names),
             by=f"PARTITION BY {', '.join(names)}" if names else "",
             bucket=bucket_index("evaluation_time", bucket_starts),
-            groups="".join(
-                f"{_group(group, f'{name}_text')} AS {name}, "
-                for group, name in zip(question.group_by, names, strict=True)
-            ),
+            groups="".join(f"{group} AS {name}, " for group, name in zip(groups, names, strict=True)),
             identity=f"if(bitAnd(identity_hash, {mask}) = 0, identity_hash, NULL)" if mask else "identity_hash",
-            texts="".join(f", {text} AS {name}" for name, text in texts.items()),
             where=asked.where,
             names="".join(f", {name}" for name in names),
+            # Of each series the row without a bucket is its total.
+            point="if(grouping(bucket) = 1, NULL, bucket)" if bucket_starts else "NULL",
+            sets="GROUPING SETS ((series, bucket), (series))" if bucket_starts else "series",
         ),
         asked.parameters,
     )
@@ -81,8 +76,8 @@ def count_evaluations(reader: Reader, question: CountQuestion) -> Counts:
     )
 
 
-def _group(group: Group, text: str) -> str:
-    """Return SQL for what rows are told apart by, NULL where there is none; a trait by the column *text*."""
+def _group(asked: Conditions, group: Group, name: str) -> str:
+    """Return SQL for what rows are told apart by, NULL where there is none."""
     match group.kind:
         case "feature":
             return "feature_name"
@@ -97,5 +92,6 @@ def _group(group: Group, text: str) -> str:
         case "sdk":
             return "nullIf(if(sdk_version = '', sdk_name, concat(sdk_name, '/', sdk_version)), '')"
         case "trait":
-            # An answer has no room for long ones.
-            return f"nullIf(if(length({text}) > {LONG_BYTES}, {DIGEST.format(text)}, {text}), 'null')"
+            # An answer has no room for long ones. In an array of its own the text is made once, however often it is mentioned.
+            short = f"if(length(text) > {LONG_BYTES}, {DIGEST.format('text')}, text)"
+            return f"arrayMap(text -> nullIf({short}, 'null'), [{with_trait(asked, group.trait_key, name)}])[1]"

@@ -41,7 +41,8 @@ def export(reading: Reading, asked: Filter, after_position: int) -> Export:
 
     def read(reader: Reader, after: int, up_to: int) -> pa.Table:
         bounds = {"after": after, "up_to": up_to}
-        return table_of(reader, select, wanted.parameters | bounds, EXPORT).cast(EXPORT)
+        table = table_of(reader, select, wanted.parameters | bounds, EXPORT)
+        return table.sort_by("position").cast(EXPORT)
 
     tables = walk(
         reading,
