@@ -17,7 +17,6 @@ it says. A line that is posted twice overwrites itself: whatever happens within 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -81,7 +80,6 @@ class InfluxSink:
         self._address = address
         self._post_lines = post_lines
         self._connection = Connection(address, connect_seconds=connect_seconds, read_seconds=read_seconds)
-        self._closed = threading.Event()
 
     def learn(self, counts: pa.Table, memory: Memory) -> Memory:
         """Return *memory* with the variants of *counts* that get a name."""
@@ -107,15 +105,12 @@ class InfluxSink:
 
     def close(self) -> None:
         """Let go of the connection; no further post is made."""
-        self._closed.set()
         self._connection.close()
 
     def _post(self, lines: Sequence[str], count: _Count) -> list[Sequence[str]]:
         """Post *lines*, or as many as a post takes; return what is left to post of them, in order."""
         if len(lines) > self._post_lines:
             return [lines[i : i + self._post_lines] for i in range(0, len(lines), self._post_lines)]
-        if self._closed.is_set():
-            raise SinkError("The sink was closed.")
         answer = self._connection.post("\n".join(lines).encode() + b"\n")
         if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             count.taken += len(lines)

@@ -145,4 +145,4 @@ def _group(asked: Conditions, group: Group, index: int) -> tuple[tuple[str, ...]
             # An answer has no room for long ones; those of values are digests already.
             digest = "'\"#' || md5({0}) || '\"'"
             text = f"CASE WHEN octet_length({{0}}) > {_LONGEST_TRAIT} THEN {digest} ELSE nullif({{0}}, 'null') END"
-            return (with_trait(asked, group.trait_key, f"trait_{index}"),), f'{text} COLLATE "C"'
+            return (with_trait(asked, group.trait_key, f"trait_{index}"),), text
