@@ -303,6 +303,7 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
     assert "Both stores hold the same: 78 evaluations" in terminal.shown
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     """Ctrl-C ends the command between two ranges, with 1 and a sentence; the same command ends the copy."""

@@ -40,7 +40,7 @@ _DECODABLE: Final = r"replace(replace(replace({0}, '\\', chr(1)), '\u0000', '\uf
 # Nearly all traits have a key once, and those are quick. Of one that was sent twice the first counts, where `->` takes the last.
 _TRAIT: Final = rf"""
     (CASE WHEN identity_traits IS NULL OR strpos(identity_traits, {{member}}) = 0 THEN NULL
-        WHEN split_part(identity_traits, {{member}}, 3) = '' 
+        WHEN split_part(identity_traits, {{member}}, 3) = '' AND strpos(identity_traits, '\u0000') = 0
         THEN (identity_traits::json -> {{key}}::text)::text
         ELSE (
             SELECT member.value::text
