@@ -202,6 +202,8 @@ def test_another_journal_is_refused(open_store: Open) -> None:
         with pytest.raises(OtherJournalError):
             store.begun("another")
         with pytest.raises(OtherJournalError):
+            store.withdraw("another")
+        with pytest.raises(OtherJournalError):
             store.check_reach("another", 3)
         store.close()
         store = open_store()
@@ -242,6 +244,9 @@ def test_nothing_is_begun_between_two_calls(open_store: Open) -> None:
         apply(store, 2, 4)
     apply(store, 1, 3)
     assert None is store.begun("journal")
+    store.withdraw("journal")
+    assert (None, 3) == (store.begun("journal"), store.position("journal"))
+    assert expected_identities(1, 3) == identities(store)
     store.close()
 
     assert None is open_store().begun("journal")
@@ -285,6 +290,7 @@ def test_a_closed_store_says_so(open_store: Open) -> None:
         lambda: apply(store, 1, 1),
         lambda: store.trimmable("journal"),
         lambda: store.begun("journal"),
+        lambda: store.withdraw("journal"),
         lambda: store.check_reach("journal", 1),
         store.stream,
         store.checkpoint,

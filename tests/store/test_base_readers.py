@@ -80,6 +80,7 @@ def test_a_reader_writes_nothing(open_store: Open, open_reader: Callable[[], Sto
     for call in (
         lambda: reader.position("journal"),
         lambda: reader.begun("journal"),
+        lambda: reader.withdraw("journal"),
         lambda: reader.check_reach("journal", 2),
         lambda: apply(reader, 2, 2),
         lambda: reader.trimmable("journal"),

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flagledger.store import opening
-from flagledger.store.applied import Applied, Stream, in_columns
+from flagledger.store.applied import Applied, Stream
 from flagledger.store.base import Store
 from flagledger.store.checksums import KINDS, Checksum, Since
-from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
+from flagledger.store.columns import INDEX_BITS
 from flagledger.store.errors import OtherJournalError, StoreError
 
 Phase = Literal["copying", "checking the source", "checking the target"]
@@ -122,8 +122,10 @@ def copy(source: Store, target: Store, on_step: Callable[[Step], None]) -> Copie
     if stream is None:
         raise CopyRefusedError("There is nothing to copy: nothing has ever been applied to the source.")
     after = _checked(source, target, stream)
+    # What was begun when an earlier copy was killed: ranges are others now, and what it holds may have been erased since.
+    target.withdraw(stream.identity)
     rows = 0
-    for found in _to_apply(source, target, stream, after):
+    for found in _ranges(source, after, stream.position):
         target.apply(stream.identity, found.first, found.last, found.rows, found.discards, found.set_aside)
         target.maintain()
         rows += found.rows.num_rows
@@ -173,17 +175,6 @@ def _difference(mine: Applied, theirs: Applied) -> str | None:
     return difference
 
 
-def _to_apply(source: Store, target: Store, stream: Stream, after: int) -> Iterator[Applied]:
-    """Yield what is to be applied to *target*, the range first that it has begun already, as that was."""
-    begun = target.begun(stream.identity)
-    if begun is not None:
-        parts = list(_ranges(source, after, begun))
-        yield _joined(parts)
-        del parts
-        after = begun
-    yield from _ranges(source, after, stream.position)
-
-
 def _ranges(store: Store, after: int, last: int) -> Iterator[Applied]:
     """Yield what *store* holds behind *after*, and nothing that lies behind *last*."""
     if after >= last:
@@ -202,29 +193,6 @@ def up_to(found: Applied, last: int) -> Applied:
     rows, discards = (batch.filter(pc.less(batch.column("position"), end)) for batch in (found.rows, found.discards))
     set_aside = tuple(entry for entry in found.set_aside if entry.position <= last)
     return Applied(first=found.first, last=last, rows=rows, discards=discards, set_aside=set_aside)
-
-
-def _joined(parts: list[Applied]) -> Applied:
-    """Return *parts*, which follow one another, as one range."""
-    if len(parts) == 1:
-        return parts[0]
-    rows, discards = (
-        in_columns(pa.concat_tables([_without_dictionaries(batch) for batch in batches]), schema)
-        for batches, schema in (
-            ([part.rows for part in parts], ROWS),
-            ([part.discards for part in parts], DISCARDS),
-        )
-    )
-    set_aside = tuple(entry for part in parts for entry in part.set_aside)
-    return Applied(first=parts[0].first, last=parts[-1].last, rows=rows, discards=discards, set_aside=set_aside)
-
-
-def _without_dictionaries(batch: pa.RecordBatch) -> pa.Table:
-    plain = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in batch.schema
-    ]
-    return pa.Table.from_batches([batch]).cast(pa.schema(plain))
 
 
 def _compared(

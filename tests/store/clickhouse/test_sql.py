@@ -23,7 +23,9 @@ from flagledger.store.questions import (
 )
 from flagledger.v1.evaluation_pb2 import IdentityTrait
 from store import naive
+from store.naive_rows import Row
 from store.recorded import Recorded
+from support.askable import moment
 from support.chdb import fresh_url
 from support.records import START, add_evaluation, record_of, value_of
 
@@ -56,9 +58,8 @@ def ledger() -> Iterator[Recorded]:
 @pytest.fixture
 def _sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let identities be sampled where rows are many, and many be few."""
-    for module in (sampling, clickhouse_sql, clickhouse_queries):
-        monkeypatch.setattr(module, "EXACT_ROWS", 4_000)
     for module in (sampling, clickhouse_queries):
+        monkeypatch.setattr(module, "EXACT_ROWS", 4_000)
         monkeypatch.setattr(module, "SAMPLE_ROWS", 4_000)
     monkeypatch.setattr(clickhouse_queries, "SMALL_ROWS", 1_000)
 
@@ -119,8 +120,7 @@ def test_counts_below_the_threshold_are_exact(ledger: Recorded) -> None:
 @pytest.mark.usefixtures("_sampled")
 def test_one_identity_of_many_rows_is_no_estimate(ledger: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rows an identity has, it is one."""
-    for module in (sampling, clickhouse_sql):
-        monkeypatch.setattr(module, "EXACT_ROWS", 1)
+    monkeypatch.setattr(sampling, "EXACT_ROWS", 1)
     monkeypatch.setattr(sampling, "SAMPLE_ROWS", 1)
     expected, found = counts_of(ledger, identity_identifier="user_7")
 
@@ -161,6 +161,36 @@ def test_a_period_may_reach_beyond_what_is_kept(ledger: Recorded) -> None:
     assert () == store.list_features(environment, None, MIN_TIME).totals
     intake = IntakeQuestion(environment=environment, start=MIN_TIME, end=MAX_TIME, now=MIN_TIME)
     assert naive.intake(ledger.rows, ledger.discards, intake) == store.intake(intake)
+
+
+@pytest.mark.parametrize("before", [600, 0], ids=["many", "few"])
+def test_months_may_be_many(ledger: Recorded, before: int) -> None:
+    """Buckets of uneven width, more than a hundred years of them, hold what they are to, at their very bounds too."""
+    months = [moment(f"{1970 + number // 12}-{number % 12 + 1:02}-01T00:00") for number in range(700)]
+    record = record_of(environment="production")
+    for number in (600, 601, 650, 699):
+        for time in (months[number] - 1, months[number]):
+            add_evaluation(record, time=time, count=number)
+    other = Recorded(ledger.store)
+    other.apply([record])
+    asked = Filter(environment=other.environment("production"), start=months[600 - before], end=months[699] + 1)
+
+    counts = other.store.count_evaluations(CountQuestion(filter=asked, bucket="month"))
+
+    assert tuple(months[600 - before :]) == counts.bucket_starts
+    expected = {
+        number: sum(row.count for row in other.rows if bounds(months, number, row)) for number in range(599, 700)
+    }
+    (series,) = counts.series
+    found = {600 - before + index: point.evaluation_count for index, point in enumerate(series.points)}
+    assert {number: count for number, count in expected.items() if count and number in found} == {
+        number: count for number, count in found.items() if count
+    }
+
+
+def bounds(months: list[int], number: int, row: Row) -> bool:
+    """Return whether *row* lies in the month *number*."""
+    return months[number] <= row.evaluation_time and (number == 699 or row.evaluation_time < months[number + 1])
 
 
 def test_a_list_may_be_longer_than_a_parameter(ledger: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:

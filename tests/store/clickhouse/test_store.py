@@ -92,6 +92,26 @@ def test_a_range_that_was_begun_survives_reopening(url: str, open_store: Open, m
     assert 12 == seen(store)
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+def test_what_was_begun_can_be_taken_back(
+    url: str, store: ClickHouseStore, open_store: Open, monkeypatch: pytest.MonkeyPatch, *, reopened: bool
+) -> None:
+    """Nothing of a range that was taken back is left, and another one is applied in its place."""
+    with monkeypatch.context() as patched:
+        fails_at(patched, "quarantine", OperationalError("broken off"), afterwards=True)
+        with pytest.raises(StoreError):
+            apply(store, 4, 6, apart=APART)
+    if reopened:
+        store.close()
+        store = open_store()
+    store.withdraw("journal")
+
+    assert (3, None, 6) == (store.position("journal"), store.begun("journal"), seen(store))
+    assert [(6, 6), (3, 3), (0, 0), (0, 0)] == counts(url)
+    apply(store, 4, 5)
+    assert (5, None, 10) == (store.position("journal"), store.begun("journal"), seen(store))
+
+
 @pytest.mark.parametrize(("first", "last"), [(4, 5), (4, 7), (5, 6), (6, 6)])
 def test_no_other_range_is_applied_while_one_is_begun(
     url: str, store: ClickHouseStore, monkeypatch: pytest.MonkeyPatch, first: int, last: int

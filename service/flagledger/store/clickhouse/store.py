@@ -118,6 +118,13 @@ class ClickHouseStore(Questions[Reader]):
             begun = self._known(stream).begun
             return begun.last if begun else None
 
+    def withdraw(self, stream: str) -> None:
+        """Take back a range that was begun: what is there of it is erased."""
+        with self._errors():
+            client = self._own()
+            self._known(stream)
+            self._settle(client)
+
     def check_reach(self, stream: str, first: int) -> None:
         """Refuse a journal whose oldest entry, or next one where it holds none, is *first*, if entries before it are missing."""
         with self._errors():
