@@ -173,12 +173,16 @@ def test_ranges_are_bounded_and_follow_one_another(start: Start, tmp_path: Path)
 
 
 def test_ranges_of_many_lines_are_cut(start: Start, tmp_path: Path) -> None:
-    """A range that comes to too many rows is halved before it is begun; a single entry is a range whatever it holds."""
+    """
+    A range that comes to too many rows is halved before it is begun, without asking for all of them, and those behind it begin as
+    small; a single entry is a range whatever it holds.
+    """
     store = CountsStore([[row(feature=f"{i}/{j}") for j in range(10)] for i in range(8)])
     sink = ListSink()
     start(sink, store, range_lines=25)
     until(lambda: saved(tmp_path).position == 8)
-    assert [20, 10, 20, 10, 20] == [len(rows) for rows, _ in sink.sent]
+    assert [20, 20, 20, 20] == [len(rows) for rows, _ in sink.sent]
+    assert {26} == set(store.limits)
 
     store.entries.append([row(feature=str(j)) for j in range(30)])
     until(lambda: saved(tmp_path).position == 9)
@@ -429,7 +433,7 @@ def test_stop_ends_a_wait_and_a_count(start: Start) -> None:
     counting = threading.Event()
 
     class Slow(CountsStore):
-        def tally(self, after: int, last: int, interrupt: Any = None) -> pa.Table:
+        def tally(self, after: int, last: int, interrupt: Any = None, limit: Any = None) -> pa.Table:
             ended = threading.Event()
             with interrupt.ending(ended.set):
                 counting.set()

@@ -43,7 +43,7 @@ LIBRARIES: dict[str, set[str]] = {
     "grpc": {"transcoding", "front", "app"},
     "duckdb": {"store"},
     "ptars": {"store"},
-    "pyarrow": {"store", "writer", "query"},
+    "pyarrow": {"store", "writer", "feeder", "query"},
     "starlette": {"dashboard", "front"},
     "uvicorn": {"front", "transcoding"},
     "aiohttp": {"catalog"},

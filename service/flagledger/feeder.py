@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+import pyarrow as pa
+
 from flagledger.store.base import Store
 from flagledger.store.errors import Interrupt, StoreError
 from flagledger.store.sink_progress import Progress, ProgressFile
@@ -32,6 +34,8 @@ from flagledger.telemetry.logging import get_logger
 PAUSE_SECONDS: Final = 1.0
 RANGE_ENTRIES: Final = 4_096
 RANGE_LINES: Final = 50_000
+# A range that comes to less than one in so many of those lines may be followed by one twice as wide.
+_ROOMY: Final = 4
 FIRST_BACKOFF_SECONDS: Final = 0.5
 MAX_BACKOFF_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 2.0
@@ -115,6 +119,7 @@ class Feeder:
         self._pause_seconds = pause_seconds
         self._range_entries = range_entries
         self._range_lines = range_lines
+        self._width = range_entries
         self._first_backoff_seconds = first_backoff_seconds
         # Two journals that feed one database must not overwrite each other's points.
         self._shift = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big")
@@ -194,11 +199,15 @@ class Feeder:
     def _send(self, store: Store, progress: Progress, position: int) -> Progress:
         """Send the range that was begun, or the first one up to *position*; return how far that has come."""
         after = progress.position
-        last = progress.begun or min(after + self._range_entries, position)
-        counts = store.tally(after, last, self._interrupt)
+        last = progress.begun or min(after + self._width, position)
+        counts = self._tally(store, after, last, begun=progress.begun is not None)
         while progress.begun is None and counts.num_rows > self._range_lines and last > after + 1:
-            last = after + (last - after) // 2
-            counts = store.tally(after, last, self._interrupt)
+            # What comes behind it is likely to be as much: the next range begins as small.
+            self._width = (last - after) // 2
+            last = after + self._width
+            counts = self._tally(store, after, last, begun=False)
+        if counts.num_rows < self._range_lines // _ROOMY:
+            self._width = min(self._width * 2, self._range_entries)
         if counts.num_rows:
             if progress.begun is None:
                 progress = Progress(position=after, begun=last, memory=self._sink.learn(counts, progress.memory))
@@ -212,6 +221,11 @@ class Feeder:
             self._keep(sent)
         self._succeeded()
         return sent
+
+    def _tally(self, store: Store, after: int, last: int, *, begun: bool) -> pa.Table:
+        """Return what a range comes to; of one that may still be made smaller no more than tells that it must be."""
+        whole = begun or last == after + 1
+        return store.tally(after, last, self._interrupt, None if whole else self._range_lines + 1)
 
     def _keep(self, progress: Progress) -> None:
         self._file.save(progress)

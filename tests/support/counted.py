@@ -60,6 +60,7 @@ class CountsStore:
         position: How far it says to be; None for as far as there are entries.
         failing: What each call raises; None for nothing.
         asked: Ranges that were asked for.
+        limits: How many rows of each, at most.
     """
 
     entries: list[Sequence[Row]] = field(default_factory=list)
@@ -67,6 +68,7 @@ class CountsStore:
     position: int | None = None
     failing: StoreError | None = None
     asked: list[tuple[int, int]] = field(default_factory=list)
+    limits: list[int | None] = field(default_factory=list)
 
     def stream(self) -> Stream | None:
         """Return how far it is."""
@@ -77,13 +79,15 @@ class CountsStore:
         position = len(self.entries) if self.position is None else self.position
         return Stream(identity=self.identity, position=position)
 
-    def tally(self, after: int, last: int, interrupt: Interrupt | None = None) -> pa.Table:
-        """Return what the entries behind *after* up to *last* came to."""
+    def tally(self, after: int, last: int, interrupt: Interrupt | None = None, limit: int | None = None) -> pa.Table:
+        """Return what the entries behind *after* up to *last* came to, *limit* rows of it at most."""
         if self.failing is not None:
             raise self.failing
         self.asked.append((after, last))
+        self.limits.append(limit)
         sums: Counter[Any] = Counter()
         for entry in self.entries[after:last]:
             for *key, count in entry:
                 sums[tuple(key)] += count
-        return table(*((*key, count) for key, count in sums.items()))
+        found = table(*((*key, count) for key, count in sums.items()))
+        return found if limit is None else found.slice(0, limit)

@@ -38,10 +38,18 @@ _TARGET_HELD: Final = "Stop the service that records into it: the target belongs
     "--from",
     "source_url",
     metavar="URL",
+    envvar="FLAGLEDGER_COPY_FROM",
     required=True,
     help="Store to read: duckdb:PATH, postgresql://…, clickhouse://…",
 )
-@click.option("--to", "target_url", metavar="URL", required=True, help="Store to write, new or of an earlier copy.")
+@click.option(
+    "--to",
+    "target_url",
+    metavar="URL",
+    envvar="FLAGLEDGER_COPY_TO",
+    required=True,
+    help="Store to write, new or of an earlier copy.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
 def copy(*, source_url: str, target_url: str, as_json: bool) -> None:
     """

@@ -13,6 +13,7 @@ from flagledger.errors import FlagledgerError
 from flagledger.store.base import Store
 from flagledger.store.errors import StoreError
 
+_AGAIN_SECONDS: Final = 2.0
 _REFRESH_SECONDS: Final = 10.0
 
 
@@ -86,6 +87,8 @@ class RecordedEnvironments:
                 try:
                     self._recorded = await asyncio.to_thread(lambda: self._store_provider().environments())
                 except StoreError:
+                    # Those that wait are not to find out one after the other.
+                    self._due_at = self._clock() + _AGAIN_SECONDS
                     return self._recorded
                 self._due_at = self._clock() + _REFRESH_SECONDS
         return self._recorded

@@ -25,6 +25,11 @@ TALLY: Final = pa.schema(
 """Sums of `count` by environment, feature, whether it was enabled, variant, and the second of evaluation since the epoch."""
 
 
+def at_most(limit: int | None) -> str:
+    """Return what a statement ends with that finds so many rows at most."""
+    return "" if limit is None else f" LIMIT {limit:d}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
     """A journal entry that could not be made into rows: its position, its payload as it was, and what is wrong with it."""

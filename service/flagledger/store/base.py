@@ -274,9 +274,11 @@ class Store(Protocol):
             QuestionEndedError: *interrupt* was asked; also while ranges are read.
         """
 
-    def tally(self, after: int, last: int, interrupt: Interrupt | None = None) -> pa.Table:
+    def tally(self, after: int, last: int, interrupt: Interrupt | None = None, limit: int | None = None) -> pa.Table:
         """
         Return what entries behind position *after* up to *last* came to, of the schema `applied.TALLY`, in any order.
+
+        Of more rows than *limit* some so many are returned: enough to tell that there are more, and no answer.
 
         Raises:
             QuestionEndedError: *interrupt* was asked.

@@ -25,7 +25,8 @@ def accepted(store: str, known: int, first: int, accept_gap: str | None) -> tupl
     if name != accept_gap:
         raise BehindJournalError(
             f"{store} has applied entries up to {known}, but the journal begins at {first}: entries {name} are missing, as after "
-            "a restored backup or something that was deleted. Put the newer one back, or accept the gap "
+            "a restored backup, something that was deleted, or where another store was in use before. Name that store again, or "
+            "move what it holds here with `flagledger copy`; put the newer one back; or accept the loss of the gap "
             f"{name} by name: FLAGLEDGER_ACCEPT_GAP={name}, or accept_gap in the configuration file.",
             gap=name,
         )

@@ -84,7 +84,7 @@ class Engine(Protocol[R_contra]):
     def applied(self, reading: Callable[[], AbstractContextManager[R_contra]], after: int, /) -> Iterator[Applied]:
         """Answer as in `Store`."""
 
-    def tally(self, reader: R_contra, after: int, last: int, /) -> pa.Table:
+    def tally(self, reader: R_contra, after: int, last: int, limit: int | None, /) -> pa.Table:
         """Answer as in `Store`."""
 
 
@@ -192,7 +192,7 @@ class Questions(ABC, Generic[Reader]):
         """Yield what the entries behind position *after* became, up to the position at the time of the call."""
         return self.engine.applied(lambda: self._reading(interrupt), after)
 
-    def tally(self, after: int, last: int, interrupt: Interrupt | None = None) -> pa.Table:
-        """Return what entries behind position *after* up to *last* came to."""
+    def tally(self, after: int, last: int, interrupt: Interrupt | None = None, limit: int | None = None) -> pa.Table:
+        """Return what entries behind position *after* up to *last* came to, or some *limit* rows of that."""
         with self._reading(interrupt) as reader:
-            return self.engine.tally(reader, after, last)
+            return self.engine.tally(reader, after, last, limit)

@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from flagledger.store.applied import TALLY, Applied, SetAside, in_columns
+from flagledger.store.applied import TALLY, Applied, SetAside, at_most, in_columns
 from flagledger.store.clickhouse.client import Reader
 from flagledger.store.clickhouse.ranges import BETWEEN, ENTRY, MOST_ENTRIES, ROW_BYTES, Reading, end_of, ranges
 from flagledger.store.clickhouse.sql import microseconds
@@ -60,9 +60,9 @@ def applied(reading: Reading, after: int) -> Iterator[Applied]:
     return (_range(reading, behind, up_to) for behind, up_to in spans)
 
 
-def tally(reader: Reader, after: int, last: int) -> pa.Table:
-    """Return what entries behind position *after* up to *last* came to."""
-    return reader.arrow(_TALLY, _bounds(reader, end_of(after), end_of(last))).cast(TALLY)
+def tally(reader: Reader, after: int, last: int, limit: int | None) -> pa.Table:
+    """Return what entries behind position *after* up to *last* came to, or some *limit* rows of that."""
+    return reader.arrow(_TALLY + at_most(limit), _bounds(reader, end_of(after), end_of(last))).cast(TALLY)
 
 
 def _range(reading: Reading, behind: int, up_to: int) -> Applied:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 300
+QUESTION_READ_SECONDS: Final = 30
 
 _LONGEST_DETAIL: Final = 500
 # A statement whose parameters the server binds; others must be given none, or the library puts texts into the statement.
@@ -87,12 +88,13 @@ class Clients:
         self._marks = f"flagledger-{uuid4().hex}"
         self._closed = False
 
-    def open(self, *, database: bool = True) -> Marked:
+    def open(self, *, database: bool = True, read_seconds: int = READ_SECONDS) -> Marked:
         """
         Open a client that nobody else gets.
 
         Args:
             database: Whether the store's database is there; without it only statements that name theirs can be carried out.
+            read_seconds: Seconds that an answer may keep silent.
 
         Raises:
             ClickHouseError: It cannot be opened.
@@ -117,7 +119,7 @@ class Clients:
                 database=name,
                 settings=settings,
                 connect_timeout=CONNECT_SECONDS,
-                send_receive_timeout=READ_SECONDS,
+                send_receive_timeout=read_seconds,
                 # Sessions would let a client do one thing at a time, across connections that broke off.
                 autogenerate_session_id=False,
                 client_name="flagledger",
@@ -177,7 +179,8 @@ class Clients:
                 raise StoreError("The store is closed.")
             if self._idle:
                 return self._idle.pop()
-        return self.open()
+        # The library has the server report progress more often than that.
+        return self.open(read_seconds=QUESTION_READ_SECONDS)
 
     def _give_back(self, marked: Marked, *, keep: bool) -> None:
         with self._guard:

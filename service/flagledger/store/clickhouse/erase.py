@@ -23,7 +23,8 @@ _OF_IDENTITY: Final = "environment = {environment:String} AND identity_identifie
 _HOLDS_IDENTITY: Final = (
     "position(payload, unhex({identity:String})) > 0 AND position(payload, unhex({environment:String})) > 0"
 )
-_WITHIN: Final = "position BETWEEN {first:Int64} AND {last:Int64}"
+# Nothing behind the position is ever anybody's but the range's: what lies behind its end too came from one that got lost.
+_FROM: Final = "position >= {first:Int64}"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,21 +45,21 @@ def erase_identity(client: Client, address: Address, environment: str, identity_
 
 
 def erase_range(client: Client, address: Address, begun: Begun) -> None:
-    """Erase whatever is there of a range that was begun, so that it can be begun anew."""
-    first, last = begun.covers()
+    """Erase whatever is there of a range that was begun, and behind it, so that it can be begun anew."""
+    first, _ = begun.covers()
     for table in ("evaluations", "discards"):
-        _delete(client, address, table, _WITHIN, {"first": first, "last": last})
-    _delete(client, address, "quarantine", _WITHIN, {"first": begun.first, "last": begun.last})
-    _delete(client, address, "gaps", "last = {last:Int64}", {"last": begun.first - 1})
+        _delete(client, address, table, _FROM, {"first": first})
+    _delete(client, address, "quarantine", _FROM, {"first": begun.first})
+    _delete(client, address, "gaps", "last >= {last:Int64}", {"last": begun.first - 1})
 
 
 def count_range(client: Client, table: str, begun: Begun, since: int) -> int:
-    """Return how many rows *table* has of a range that was begun, of those received at or after *since*."""
-    first, last = begun.covers() if table != "quarantine" else (begun.first, begun.last)
+    """Return how many rows *table* has of a range that was begun, and behind it, of those received at or after *since*."""
+    first = begun.first if table == "quarantine" else begun.covers()[0]
     ((rows,),) = client.query(
-        f"SELECT count() FROM {table} WHERE {_WITHIN} "  # noqa: S608  # ours
+        f"SELECT count() FROM {table} WHERE {_FROM} "  # noqa: S608  # ours
         f"AND {PARTITIONED[table]} >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC')",
-        {"first": first, "last": last, "since": since},
+        {"first": first, "since": since},
     ).result_rows
     return int(rows)
 

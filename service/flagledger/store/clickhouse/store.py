@@ -146,8 +146,13 @@ class ClickHouseStore(Questions[Reader]):
             known = self._known(stream)
             if last <= known.position:
                 return
-            inserting.check_times(rows)
-            inserting.check_times(discards)
+            try:
+                inserting.check_times(rows)
+                inserting.check_times(discards)
+            except RowsRefusedError:
+                # An older version may have begun them: taken back, they can be told apart.
+                self._settle(client)
+                raise
             sent_before = known.begun is not None and (known.begun.first, known.begun.last) == (first, last)
             if not sent_before:
                 self._begin(client, known, first, last)
@@ -225,12 +230,18 @@ class ClickHouseStore(Questions[Reader]):
             self._progress = None
             self._lease.take(client)
         if self._progress is None:
+            # A step whose answer was lost may still be on its way, and would be taken for the last one.
+            self._clients.kill(self._writing.mark, wait=True)
             self._progress = chunks.load(client) or _beginning()
         return client
 
     def _keep(self, client: Client) -> None:
         """Refuse to go on where another one may have written since `_own`."""
-        if not self._lease.keep(client):
+        if self._lease.keep(client):
+            return
+        # Slow, and perhaps alone: where nobody else has come in between, nothing has changed.
+        self._lease.take(client)
+        if (chunks.load(client) or _beginning()) != self._progress:
             raise StoreError(
                 f"Recording into {self._address.name} took so long that another one may write; it is tried again."
             )
@@ -266,7 +277,8 @@ class ClickHouseStore(Questions[Reader]):
         if first <= known.position:
             raise OverlapError(f"Entries {first} to {last} overlap with what was applied, up to {known.position}.")
         begun = known.begun
-        if begun is not None and first <= begun.last:
+        lost = f"{known.position + 1}-{first - 1}"
+        if begun is not None and first <= begun.last and (first == known.position + 1 or lost != self._accept_gap):
             raise OverlapError(
                 f"Entries {first} to {last} overlap with {begun.first} to {begun.last}, which were begun and are applied first."
             )

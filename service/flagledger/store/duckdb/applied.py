@@ -8,7 +8,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from flagledger.store.applied import RANGE_BYTES, TALLY, Applied, SetAside, in_columns
+from flagledger.store.applied import RANGE_BYTES, TALLY, Applied, SetAside, at_most, in_columns
 from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
 from flagledger.store.duckdb.ranges import ONE_ENTRY, Reading, TooMuchError, table_of, walk
 from flagledger.store.duckdb.sql import one_moment
@@ -51,10 +51,10 @@ def applied(reading: Reading, after: int) -> Iterator[Applied]:
     return (found for _, found in walk(read, _size, after=begin, last=last, rows=rows))
 
 
-def tally(connection: duckdb.DuckDBPyConnection, after: int, last: int) -> pa.Table:
-    """Return what entries behind position *after* up to *last* came to."""
+def tally(connection: duckdb.DuckDBPyConnection, after: int, last: int, limit: int | None) -> pa.Table:
+    """Return what entries behind position *after* up to *last* came to, or some *limit* rows of that."""
     bounds = {"after": _end_of(after), "up_to": _end_of(last)}
-    return connection.execute(_TALLY, bounds).to_arrow_table().cast(TALLY)
+    return connection.execute(_TALLY + at_most(limit), bounds).to_arrow_table().cast(TALLY)
 
 
 def _range(connection: duckdb.DuckDBPyConnection, behind: int, up_to: int) -> Applied:

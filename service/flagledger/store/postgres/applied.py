@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from flagledger.store.applied import TALLY, Applied, SetAside, in_columns
+from flagledger.store.applied import TALLY, Applied, SetAside, at_most, in_columns
 from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
 from flagledger.store.postgres.columnar import quoted, table_of
 from flagledger.store.postgres.ranges import BETWEEN, ROW_BYTES, Reading, end_of, walk
@@ -46,9 +46,9 @@ def applied(reading: Reading, after: int) -> Iterator[Applied]:
     return walk(reading, _range, looked=_SIZED, sized=_SIZED, parameters={}, after=end_of(after), last=last)
 
 
-def tally(reader: Reader, after: int, last: int) -> pa.Table:
-    """Return what entries behind position *after* up to *last* came to."""
-    return table_of(reader, _TALLY, {"after": end_of(after), "up_to": end_of(last)}, TALLY).cast(TALLY)
+def tally(reader: Reader, after: int, last: int, limit: int | None) -> pa.Table:
+    """Return what entries behind position *after* up to *last* came to, or some *limit* rows of that."""
+    return table_of(reader, _TALLY + at_most(limit), {"after": end_of(after), "up_to": end_of(last)}, TALLY).cast(TALLY)
 
 
 def _range(reader: Reader, after: int, up_to: int) -> Applied:
