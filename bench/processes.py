@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import batches
 import psutil
@@ -250,7 +250,7 @@ def _ready_line(process: subprocess.Popen[bytes], name: str, log: Path) -> dict[
     assert process.stdout is not None
     deadline = time.monotonic() + _READY_WITHIN
     while (left := deadline - time.monotonic()) > 0:
-        if select.select([process.stdout], [], [], left)[0]:
+        if _readable(process.stdout, left):
             line = process.stdout.readline()
             if not line:
                 break
@@ -274,3 +274,10 @@ def _who_is_who(tree: psutil.Process, grpc_port: int, data: Path) -> tuple[psuti
             f"The tree of the service has {len(fronts)} fronts and {len(writers)} writers; one each was expected."
         )
     return fronts[0], writers[0]
+
+
+def _readable(stream: Any, seconds: float) -> bool:
+    """Wait for something to read. Not by select, which knows 1,024 files: engines that run in this process hold some."""
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0.0) * 1000))

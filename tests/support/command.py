@@ -170,7 +170,7 @@ class Terminal:
 
     def _read(self) -> bool:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        readable, _, _ = select.select([self._screen], [], [], deadline - time.monotonic())
+        readable = _readable(self._screen, deadline - time.monotonic())
         if not readable:
             self.process.kill()
             message = f"nothing was shown for {DEADLINE_SECONDS:.0f} s, after:\n{self.shown}"
@@ -182,3 +182,10 @@ class Terminal:
             return False
         self.shown += content.decode(errors="replace")
         return bool(content)
+
+
+def _readable(stream: Any, seconds: float) -> bool:
+    """Wait for something to read. Not by select, which knows 1,024 files: engines that run in this process hold some."""
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0.0) * 1000))

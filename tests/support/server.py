@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 READ_TOKEN = "read-token-of-the-tests"
 READY_SECONDS = 30.0
@@ -126,7 +127,7 @@ def _ready_line(process: subprocess.Popen[str]) -> dict[str, str]:
     assert process.stdout is not None
     deadline = time.monotonic() + READY_SECONDS
     while (left := deadline - time.monotonic()) > 0:
-        readable, _, _ = select.select([process.stdout], [], [], left)
+        readable = _readable(process.stdout, left)
         if not readable:
             break
         line = process.stdout.readline()
@@ -142,3 +143,10 @@ def _ready_line(process: subprocess.Popen[str]) -> dict[str, str]:
             return said
     message = f"the service was not ready within {READY_SECONDS:.0f} s"
     raise TimeoutError(message)
+
+
+def _readable(stream: Any, seconds: float) -> bool:
+    """Wait for something to read. Not by select, which knows 1,024 files: engines that run in this process hold some."""
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0.0) * 1000))
