@@ -11,6 +11,8 @@ import base64
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email.parser import BytesParser
+from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -19,6 +21,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 USER: Final = "ann"
 PASSWORD: Final = "s3cret/&?"
+LONGEST_FIELD: Final = 131_072
+"""Bytes that a value of the URL or of a form may have: what ClickHouse's `http_max_field_value_size` is by itself."""
+
 _OF_HTTP: Final = frozenset(
     {
         "client_protocol_version",
@@ -38,6 +43,7 @@ class ClickHouseHTTP(ThreadingHTTPServer):
 
     Attributes:
         statements: Each that arrived, with its settings, in order.
+        forms: How many of them came in a form, as those do whose parameters are too long for a URL.
         breaks_off: Texts in statements of which the connection breaks off: before they are carried out, or afterwards.
     """
 
@@ -47,6 +53,7 @@ class ClickHouseHTTP(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.statements: list[tuple[str, dict[str, str]]] = []
+        self.forms = 0
         self.breaks_off: dict[str, str] = {}
 
     def breaks(self, statement: str, when: str) -> bool:
@@ -59,9 +66,18 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Carry out a statement that is in the URL, in the body, or in both: then the body holds its data."""
+        """Carry out a statement that is in the URL, in the body, in a form, or in URL and body: then this holds its data."""
         arguments = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or self._chunks()
+        if self.headers.get_content_type() == "multipart/form-data":
+            arguments |= self._form(body)
+            self.server.forms += 1
+            body = b""
+        for name, value in arguments.items():
+            if len(value.encode()) > LONGEST_FIELD:
+                text = f"Code: 1000. DB::Exception: HTML Form Exception: Field value of {name} too long"
+                self._answer(500, text.encode(), {"X-ClickHouse-Exception-Code": "1000"})
+                return
         statement = arguments.pop("query", "")
         data = b""
         if statement:
@@ -127,6 +143,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         with suppress(OSError):
             self.wfile.write(body)
+
+    def _form(self, body: bytes) -> dict[str, str]:
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        found: dict[str, str] = {}
+        for part in BytesParser(policy=HTTP).parsebytes(head + body).iter_parts():
+            text = part.get_payload(decode=True)
+            assert isinstance(text, bytes)
+            found[str(part.get_param("name", header="Content-Disposition"))] = text.decode()
+        return found
 
     def _chunks(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

@@ -81,7 +81,7 @@ def is_shared(url: str) -> bool:
 
 
 def open_store(
-    url: str, *, accept_gap: str | None = None, memory_bytes: int = 1 << 30, retention_days: int = 0
+    url: str, *, accept_gap: str | None = None, memory_bytes: int = 1 << 30, retention_days: int | None = None
 ) -> Store:
     """
     Open the store at *url* for the one that writes.
@@ -90,7 +90,8 @@ def open_store(
         url: A URL of one of the forms above.
         accept_gap: Name of a gap (see `BehindJournalError`) whose entries are known to be lost.
         memory_bytes: Bytes that an embedded engine may hold.
-        retention_days: Days that are kept, for engines that drop by themselves what is older; 0 for all.
+        retention_days: Days that are kept, for engines that drop by themselves what is older; 0 for all, None for as many as the
+            store was told before.
 
     Raises:
         NotInstalledError: A library is missing.

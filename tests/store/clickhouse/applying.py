@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ from support.records import START, add_evaluation, entries_of, record_of
 
 DAY = 86_400_000_000
 PRODUCTION = Filter(environment="production")
+Open = Callable[..., ClickHouseStore]
+"""Opens the store of a test, with the options of one."""
 TABLES = ("evaluations", "discards", "quarantine", "gaps")
 
 

@@ -81,9 +81,9 @@ def test_no_two_attempts_have_one_token() -> None:
     assert first.begun == BEGINNING.beginning(1, 5, START).begun
 
 
-def test_a_range_covers_the_rows_of_its_entries() -> None:
-    """The rows of the first and of the last entry are within, those of their neighbours are not."""
+def test_a_range_begins_with_the_first_row_of_its_first_entry() -> None:
+    """No row of the entry before it has so high a position, and none of its own a lower one."""
     begun = BEGINNING.beginning(3, 5, START).begun
 
     assert begun is not None
-    assert (3 << 16, (5 << 16) + 65_535) == begun.covers()
+    assert 3 << 16 == begun.first_row()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
+from flagledger.store.clickhouse import client
 from flagledger.store.clickhouse.address import Address, parse
 from flagledger.store.clickhouse.client import Clients, Reader, meaning, meant
 from flagledger.store.clickhouse.store import ClickHouseStore
@@ -109,6 +111,30 @@ def test_a_server_that_is_away_is_an_error_that_passes() -> None:
     with pytest.raises(StoreError, match="cannot be reached"):
         reader.environments()
     reader.close()
+
+
+def test_a_question_to_a_server_that_hangs_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lets one in and says nothing holds up nobody for longer than an answer may keep silent."""
+    monkeypatch.setattr(client, "QUESTION_READ_SECONDS", 1)
+    interrupt = Interrupt()
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        reader = ClickHouseStore(f"clickhouse://ann:s3cret@127.0.0.1:{hanging.getsockname()[1]}/flags", read_only=True)
+        with asking(interrupt), pytest.raises(QuestionEndedError):
+            reader.environments(interrupt)
+        with pytest.raises(StoreError, match="cannot be reached"):
+            reader.environments()
+        reader.close()
+
+
+def test_a_question_that_was_ended_before_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the end was asked for already, no server is spoken to."""
+    clients = Clients(SERVER)
+    monkeypatch.setattr(clients, "open", lambda **_: pytest.fail("a client was opened"))
+    interrupt = Interrupt()
+    interrupt.ask()
+
+    with pytest.raises(QuestionEndedError), clients.lent(interrupt):
+        pass
 
 
 def test_a_refused_user_is_named_without_the_password(refusing: int) -> None:

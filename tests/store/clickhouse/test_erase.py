@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -146,6 +148,24 @@ def test_nothing_brings_erased_rows_back(url: str, store: ClickHouseStore) -> No
         "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND NOT is_done",
     )
     later.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["evaluations", "quarantine"])
+def test_what_was_erased_goes_from_the_disk(url: str, store: ClickHouseStore, table: str) -> None:
+    """Within a minute the files are gone that held what was erased."""
+    apply(store, [of(["ann", "bob"])])
+    set_aside(store, broken("ann"))
+    set_aside(store, broken("bob"))
+    before = column(url, f"SELECT path FROM system.parts WHERE database = currentDatabase() AND table = '{table}'")
+    assert all(Path(path).is_dir() for path in before)
+
+    store.erase_identity("production", "ann")
+
+    end = time.monotonic() + 60
+    while any(Path(path).exists() for path in before) and time.monotonic() < end:
+        time.sleep(1)
+    assert [] == [path for path in before if Path(path).exists()]
 
 
 def test_days_that_ended_are_dropped(url: str, store: ClickHouseStore) -> None:

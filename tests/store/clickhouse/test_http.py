@@ -9,19 +9,22 @@ from urllib.parse import quote
 import pytest
 from flagledger.store.applied import SetAside
 from flagledger.store.clickhouse.address import parse
-from flagledger.store.clickhouse.client import Clients
+from flagledger.store.clickhouse.client import QUESTION_READ_SECONDS, Clients
 from flagledger.store.clickhouse.store import ClickHouseStore
 from flagledger.store.columns import to_columns
 from flagledger.store.errors import HeldError, Interrupt, QuestionEndedError, StoreError
 from flagledger.store.opening import open_reader, open_store
-from flagledger.store.questions import Filter
+from flagledger.store.questions import ExposureQuestion, Filter
+from google.protobuf import struct_pb2
 from store.clickhouse.applying import asking
 from support.chdb import directory, fresh_url, sql
-from support.clickhouse_http import PASSWORD, USER, ClickHouseHTTP, clickhouse_http
-from support.records import START, simple_entry
+from support.clickhouse_http import LONGEST_FIELD, PASSWORD, USER, ClickHouseHTTP, clickhouse_http
+from support.records import START, add_evaluation, entries_of, record_of, simple_entry
 
 DAY = 86_400_000_000
 PRODUCTION = Filter(environment="production")
+MANY = 1_500
+"""Names that together are longer than what a server takes as one value."""
 
 
 @pytest.fixture
@@ -77,6 +80,50 @@ def test_a_store_does_all_that_it_does(store: ClickHouseStore, url: str, inside:
     assert 11 == store.drop_before(START + DAY)
     assert (0, 0) == count(inside)
     reader.close()
+
+
+def test_however_many_names_are_asked_about_none_is_refused(store: ClickHouseStore, server: ClickHouseHTTP) -> None:
+    """A server takes 128 KiB as one value; features, pages, exposures and what is known may come to more, and are answered."""
+    names = [
+        f"it's a 'feature' of \\ long é name, used by \t somebody {number:06}" + "-" * 60 for number in range(MANY)
+    ]
+    assert LONGEST_FIELD < sum(len(name.encode()) for name in names)
+    record = record_of()
+    for number, name in enumerate(names):
+        value = struct_pb2.Value(string_value=str(number))
+        add_evaluation(record, feature_name=name, time=START + number, identity_identifier="ann", value=value)
+        record.envelope.discards.add(reason="unknown_feature", name=name, entry_count=1)
+    store.apply("journal", 1, 1, *to_columns(entries_of([record])))
+
+    totals = store.list_features("production", None, None).totals
+    assert [(name, f'"{number}"') for number, name in enumerate(names)] == [
+        (total.feature_name, total.last_value) for total in totals
+    ]
+    assert {name: START + number for number, name in enumerate(names)} == store.last_seen("production", names, None)
+    page = store.list_evaluations(PRODUCTION, MANY, None)
+    assert names[::-1] == [row.feature_name for row in page.rows]
+    exposures = store.list_exposures(ExposureQuestion(environment="production"), MANY, None)
+    assert names == [exposure.feature_name for exposure in exposures.rows]
+    unknown = store.list_unknown_features("production", None, None, frozenset(names[1:]), 10)
+    assert [names[0]] == [feature.feature_name for feature in unknown.names]
+    assert server.forms
+
+
+def test_a_server_that_works_is_not_taken_for_one_that_hangs(
+    url: str, store: ClickHouseStore, server: ClickHouseHTTP
+) -> None:
+    """Who asks waits for so long; a server that works on a question says so more often than that."""
+    apply(store, 1, 1)
+    server.statements.clear()
+    reader = open_reader(url)
+    assert ("production",) == reader.environments()
+    reader.close()
+
+    asked = [settings for statement, settings in server.statements if "DISTINCT environment" in statement]
+    assert [("1", "25000")] == [
+        (settings["send_progress_in_http_headers"], settings["http_headers_progress_interval_ms"]) for settings in asked
+    ]
+    assert 25 < QUESTION_READ_SECONDS
 
 
 def test_an_insert_says_how_it_is_made(store: ClickHouseStore, server: ClickHouseHTTP) -> None:

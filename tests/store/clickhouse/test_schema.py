@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flagledger.store import opening
 from flagledger.store.clickhouse import schema
 from flagledger.store.clickhouse.address import Address, parse
 from flagledger.store.clickhouse.store import ClickHouseStore
@@ -184,9 +185,9 @@ def test_an_opening_that_was_killed_is_finished(url: str) -> None:
 
 
 def test_retention_is_set_changed_and_taken_away(url: str) -> None:
-    """How long ClickHouse keeps rows by itself is what the last opening said; the same again changes nothing."""
+    """How long ClickHouse keeps rows by itself is what the last opening said; the same again, or nothing, changes nothing."""
     kept: list[dict[str, str]] = []
-    for days in (0, 30, 30, 7, 0):
+    for days in (None, 30, None, 30, 7, 0):
         ClickHouseStore(url, retention_days=days).close()
         engines = {table: tables_of(url, "engine_full")[table] for table in schema.PARTITIONED}
         kept.append({table: "".join(re.findall(r"TTL .*Day\(\d+\)", engine)) for table, engine in engines.items()})
@@ -198,9 +199,19 @@ def test_retention_is_set_changed_and_taken_away(url: str) -> None:
         dict.fromkeys(schema.PARTITIONED, ""),
         all_for(30),
         all_for(30),
+        all_for(30),
         all_for(7),
         dict.fromkeys(schema.PARTITIONED, ""),
     ] == kept
+
+
+def test_who_knows_nothing_of_retention_leaves_it(url: str) -> None:
+    """A store that is opened without a word of it, as for a copy, goes on keeping rows for as long as it was told before."""
+    ClickHouseStore(url, retention_days=30).close()
+
+    opening.open_store(url).close()
+
+    assert "TTL receive_time + toIntervalDay(30)" in tables_of(url, "engine_full")["evaluations"]
 
 
 def test_a_directory_keeps_its_store(url: str) -> None:

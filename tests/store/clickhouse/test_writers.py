@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,9 @@ from flagledger.store.clickhouse import inserting
 from flagledger.store.clickhouse.lease import HeldError
 from flagledger.store.clickhouse.store import ClickHouseStore
 from flagledger.store.errors import StoreError
-from store.clickhouse.applying import apply, counts, goes_silent, seen
+from store.clickhouse.applying import Open, apply, counts, goes_silent, seen
 from support.chdb import directory, fresh_url
 from support.records import START
-
-Open = Callable[..., ClickHouseStore]
-
-
-@pytest.fixture
-def url() -> str:
-    """Return where the store is."""
-    return fresh_url()
-
-
-@pytest.fixture
-def open_store(url: str) -> Iterator[Open]:
-    """Open the store of this test, again and again where the test closes it."""
-    opened: list[ClickHouseStore] = []
-
-    def open_(**options: Any) -> ClickHouseStore:
-        opened.append(ClickHouseStore(url, **options))
-        return opened[-1]
-
-    yield open_
-    for store in opened:
-        store.close()
-
-
-@pytest.fixture
-def store(open_store: Open) -> ClickHouseStore:
-    """Return a store that has applied entries 1 to 3."""
-    store = open_store()
-    apply(store, 1, 3)
-    return store
 
 
 def test_a_second_writer_is_refused_until_the_first_is_closed(store: ClickHouseStore, open_store: Open) -> None:
@@ -108,6 +77,31 @@ def test_a_writer_that_loses_its_place_within_a_range_does_not_end_it(
     assert (0, 3) == (second.position("journal"), second.begun("journal"))
     apply(second, 1, 3)
     assert [(6, 6), (3, 3), (0, 0), (0, 0)] == counts(url)
+
+
+def test_a_slow_writer_does_not_end_what_another_went_on_with(
+    url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another store wrote while this one was recording, and is gone again, nothing is taken for what it was."""
+    first = open_store()
+    insert, others = inserting.insert, []
+
+    def slowly(*arguments: Any) -> None:
+        insert(*arguments)
+        if not others:
+            goes_silent(first, url)
+            others.append(open_store())
+            apply(others[0], 1, 3)
+            apply(others[0], 4, 5)
+            others[0].close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inserting, "insert", slowly)
+        with pytest.raises(StoreError, match="took so long"):
+            apply(first, 1, 3)
+
+    assert (5, None) == (first.position("journal"), first.begun("journal"))
+    assert [(10, 10), (5, 5), (0, 0), (0, 0)] == counts(url)
 
 
 def test_a_slow_writer_that_is_alone_goes_on(url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:

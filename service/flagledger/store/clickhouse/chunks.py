@@ -6,7 +6,9 @@ applied in three steps, each on the disk before the next: which range it is; its
 it was applied. Whatever is killed in between, the very range is sent again under the very token, and what is there already
 is not recorded twice. Until the third step no question sees any of it.
 
-Each step is one row, with a number of its own: the last one counts, and the others go when ClickHouse merges them.
+Each step is one row, with a number of its own: the last one counts, and the others go when ClickHouse merges them. Where the
+answer to a first step was lost, another one of the same number may stand beside it, and either may be taken for the last one. So
+whatever lies behind the position counts as the begun range's, its end or not (module `erase`).
 """
 
 from __future__ import annotations
@@ -47,9 +49,9 @@ class Begun:
     begin_time: int
     token: str
 
-    def covers(self) -> tuple[int, int]:
-        """Return the lowest and the highest position that a row of it may have."""
-        return self.first << INDEX_BITS, ((self.last + 1) << INDEX_BITS) - 1
+    def first_row(self) -> int:
+        """Return the lowest position that a row of it may have."""
+        return self.first << INDEX_BITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,11 +136,12 @@ class Clients:
         Raises:
             QuestionEndedError: The interrupt was asked before.
         """
-        marked, whole = self._take(), False
-        ending = _Ending(self, marked.mark)
+        ending, whole = _Ending(self), False
         try:
             with nullcontext() if interrupt is None else interrupt.ending(ending.ask):
-                yield marked, ending.asked
+                # Within: a server may take long even to let one in.
+                ending.marked = self._take()
+                yield ending.marked, ending.asked
             whole = True
         except ClickHouseError as error:
             if ending.asked.is_set():
@@ -149,7 +150,8 @@ class Clients:
         finally:
             ending.wait()
             # What one that failed or was ended is at is not known.
-            self._give_back(marked, keep=whole and not ending.asked.is_set())
+            if ending.marked is not None:
+                self._give_back(ending.marked, keep=whole and not ending.asked.is_set())
 
     def kill(self, mark: str, *, wait: bool = False) -> None:
         """End whatever is done under *mark*, on all servers of a cluster."""
@@ -179,7 +181,7 @@ class Clients:
                 raise StoreError("The store is closed.")
             if self._idle:
                 return self._idle.pop()
-        # The library has the server report progress more often than that.
+        # The library has a server report progress 5 s earlier than that, however long it works: silence is none that works.
         return self.open(read_seconds=QUESTION_READ_SECONDS)
 
     def _give_back(self, marked: Marked, *, keep: bool) -> None:
@@ -193,16 +195,19 @@ class Clients:
 class _Ending:
     """Ends what a client does, in a thread of its own: whoever asks is not held up."""
 
-    def __init__(self, clients: Clients, mark: str) -> None:
+    def __init__(self, clients: Clients) -> None:
         self.asked = threading.Event()
+        # Whose; None as long as there is nothing to end.
+        self.marked: Marked | None = None
         self._clients = clients
-        self._mark = mark
         self._thread: threading.Thread | None = None
 
     def ask(self) -> None:
         self.asked.set()
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._kill, name="clickhouse-kill", daemon=True)
+        if self.marked is not None and (self._thread is None or not self._thread.is_alive()):
+            self._thread = threading.Thread(
+                target=self._kill, args=(self.marked.mark,), name="clickhouse-kill", daemon=True
+            )
             self._thread.start()
 
     def wait(self) -> None:
@@ -210,10 +215,10 @@ class _Ending:
         if self._thread is not None:
             self._thread.join()
 
-    def _kill(self) -> None:
+    def _kill(self, mark: str) -> None:
         # It is asked for again as long as the question runs on.
         with suppress(ClickHouseError, StoreError):
-            self._clients.kill(self._mark)
+            self._clients.kill(mark)
 
 
 class Reader:

@@ -1,8 +1,10 @@
 """
 Erasing from ClickHouse: an identity, a range that is begun anew, or days that have been kept long enough.
 
-Rows are erased by rewriting the parts that hold them, which is over when these functions return; days by dropping their
-partitions, which costs next to nothing.
+Rows are erased by rewriting the parts that hold them, which is over when these functions return: from then on nothing reads
+them. The files of the parts before are removed by the server itself, `schema.OLD_PARTS_SECONDS` later at the earliest; where
+there are replicas, each looks for such every few minutes. Days are erased by dropping their partitions, which costs next to
+nothing.
 """
 
 from __future__ import annotations
@@ -46,16 +48,15 @@ def erase_identity(client: Client, address: Address, environment: str, identity_
 
 def erase_range(client: Client, address: Address, begun: Begun) -> None:
     """Erase whatever is there of a range that was begun, and behind it, so that it can be begun anew."""
-    first, _ = begun.covers()
     for table in ("evaluations", "discards"):
-        _delete(client, address, table, _FROM, {"first": first})
+        _delete(client, address, table, _FROM, {"first": begun.first_row()})
     _delete(client, address, "quarantine", _FROM, {"first": begun.first})
     _delete(client, address, "gaps", "last >= {last:Int64}", {"last": begun.first - 1})
 
 
 def count_range(client: Client, table: str, begun: Begun, since: int) -> int:
     """Return how many rows *table* has of a range that was begun, and behind it, of those received at or after *since*."""
-    first = begun.first if table == "quarantine" else begun.covers()[0]
+    first = begun.first if table == "quarantine" else begun.first_row()
     ((rows,),) = client.query(
         f"SELECT count() FROM {table} WHERE {_FROM} "  # noqa: S608  # ours
         f"AND {PARTITIONED[table]} >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC')",

@@ -55,8 +55,26 @@ _GAPS: Final = pa.schema(
 )
 
 # What ClickHouse says of rows that it will not take the next time either.
-REFUSALS: Final = frozenset({6, 26, 27, 38, 41, 44, 53, 69, 70, 72, 117, 128, 131, 321, 349, 407, 469})
-"""Numbers of errors that are about the rows themselves."""
+REFUSALS: Final[Mapping[int | None, str]] = {
+    6: "CANNOT_PARSE_TEXT",
+    26: "CANNOT_PARSE_QUOTED_STRING",
+    27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
+    38: "CANNOT_PARSE_DATE",
+    41: "CANNOT_PARSE_DATETIME",
+    44: "ILLEGAL_COLUMN",
+    53: "TYPE_MISMATCH",
+    69: "ARGUMENT_OUT_OF_BOUND",
+    70: "CANNOT_CONVERT_TYPE",
+    72: "CANNOT_PARSE_NUMBER",
+    117: "INCORRECT_DATA",
+    128: "TOO_LARGE_ARRAY_SIZE",
+    131: "TOO_LARGE_STRING_SIZE",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    407: "DECIMAL_OVERFLOW",
+    469: "VIOLATED_CONSTRAINT",
+}
+"""Numbers of errors that are about the rows themselves, and what ClickHouse calls them."""
 
 
 def check_times(batch: pa.RecordBatch) -> None:

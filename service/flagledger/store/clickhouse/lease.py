@@ -7,8 +7,11 @@ again and again, with the server's time; when it has been silent for too long, t
 before it writes again. It measures its own silence by a clock of its own, from before its row was sent, and gives up earlier
 than others take over.
 
-A writer that was stopped in the middle of a range and goes on after another took over does no harm: the other has sent the
-same range under the same token.
+A writer that was stopped in the middle of a range, and goes on after another took over, finds out before its next step; but it
+sends the inserts that are left of that one first. They are recorded once where the other has sent the very range that was begun,
+under its token, and while that is remembered. Where the other has taken the range back (its entries are lost, an identity was
+erased, what was there was not whole), they are recorded beside what the other has sent: ClickHouse can refuse none of them. What
+the server was at by then, the other has ended.
 """
 
 from __future__ import annotations

@@ -34,6 +34,9 @@ FORMAT: Final = 1
 DEDUPLICATION_WINDOW: Final = 10_000
 """Blocks whose tokens a table remembers: an insert makes one for each day that it has rows of."""
 
+OLD_PARTS_SECONDS: Final = 10
+"""Seconds that a part stays on the disk after what is left of it was written anew; ClickHouse looks for such now and then."""
+
 PARTITIONED: Final = {"evaluations": "receive_time", "discards": "receive_time", "quarantine": "set_aside_time"}
 """Tables that are partitioned by day, and the time whose day it is."""
 
@@ -47,6 +50,8 @@ _REMEMBERED_BY_REPLICAS: Final = (
     f"replicated_deduplication_window_seconds = {7 * _DAY_SECONDS}"
 )
 _BY_DAY: Final = "ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1"
+# What was erased goes from the disk too: parts stay that long after others took their place, which are on the disk by then.
+_REPLACED: Final = f"old_parts_lifetime = {OLD_PARTS_SECONDS}"
 
 _EVALUATIONS: Final = """
     position Int64 CODEC(Delta, ZSTD),
@@ -210,17 +215,22 @@ def migrate(client: Client, address: Address) -> None:
 def ensure_retention(client: Client, address: Address, days: int) -> None:
     """Have ClickHouse drop what was received more than *days* ago by itself, a day's part at a time; 0 for never."""
     for table, column in PARTITIONED.items():
-        ((engine,),) = client.query(
-            "SELECT engine_full FROM system.tables WHERE database = {database:String} AND name = {name:String}",
-            {"database": address.database, "name": table},
-        ).result_rows
-        found = _TTL.search(engine)
-        if days == (int(found[1]) if found else 0):
+        if days == retention_of(client, address, table):
             continue
         # What lies there already is given its new time before this returns: otherwise days that are kept longer now would go.
         client.command(
             retention(address, table, column, days), settings={"mutations_sync": 2 if address.cluster else 1}
         )
+
+
+def retention_of(client: Client, address: Address, table: str) -> int:
+    """Return the days after which ClickHouse drops rows of *table* by itself; 0 for never."""
+    ((engine,),) = client.query(
+        "SELECT engine_full FROM system.tables WHERE database = {database:String} AND name = {name:String}",
+        {"database": address.database, "name": table},
+    ).result_rows
+    found = _TTL.search(engine)
+    return int(found[1]) if found else 0
 
 
 def retention(address: Address, table: str, column: str, days: int) -> str:
@@ -260,7 +270,7 @@ def _table(
         # Not by the table's UUID: a server that joins the cluster later must find the others.
         arguments = ["'/clickhouse/tables/flagledger/{database}/{table}'", "'{replica}'", *arguments]
         engine, remembered = f"Replicated{engine}", _REMEMBERED_BY_REPLICAS
-    settings = ", ".join((_ON_DISK, remembered, *((_BY_DAY,) if day else ())))
+    settings = ", ".join((_ON_DISK, remembered, *((_BY_DAY, _REPLACED) if day else ())))
     return (
         f"CREATE TABLE IF NOT EXISTS {address.database}.{name}{on_cluster(address)} ({columns}) "
         f"ENGINE = {engine}({', '.join(arguments)}) "

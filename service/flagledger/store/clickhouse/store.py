@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from flagledger.store import gaps
 from flagledger.store.applied import SetAside, Stream
 from flagledger.store.clickhouse import chunks, engine, erase, inserting, schema
 from flagledger.store.clickhouse.address import parse
@@ -29,7 +30,6 @@ from flagledger.store.clickhouse.chunks import Begun, Progress
 from flagledger.store.clickhouse.client import Clients, Marked, Reader, meant
 from flagledger.store.clickhouse.lease import LEASE_SECONDS, SETTLE_SECONDS, Lease
 from flagledger.store.errors import (
-    BehindJournalError,
     Interrupt,
     OtherJournalError,
     OverlapError,
@@ -53,7 +53,7 @@ class ClickHouseStore(Questions[Reader]):
     Args:
         url: Where it is (module `address`).
         accept_gap: Name of a gap (see `BehindJournalError`) whose entries are known to be lost.
-        retention_days: Days after which ClickHouse drops by itself what was received; 0 for never.
+        retention_days: Days after which ClickHouse drops by itself what was received; 0 for never, None for what the tables say.
         read_only: Whether it is opened for questions alone, beside the one that writes. Nothing is asked of the server until a
             question is.
         lease_seconds: Silence after which a writer is taken to be gone.
@@ -74,7 +74,7 @@ class ClickHouseStore(Questions[Reader]):
         url: str,
         *,
         accept_gap: str | None = None,
-        retention_days: int = 0,
+        retention_days: int | None = None,
         read_only: bool = False,
         lease_seconds: float = LEASE_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
@@ -180,7 +180,7 @@ class ClickHouseStore(Questions[Reader]):
             self._own()
 
     def erase_identity(self, environment: str, identity_identifier: str) -> int:
-        """Erase what was recorded of an identity; when this returns, no part holds it any more."""
+        """Erase what was recorded of an identity; when this returns, nothing that is read holds it any more (module `erase`)."""
         with self._errors():
             client = self._own()
             self._settle(client)
@@ -215,7 +215,10 @@ class ClickHouseStore(Questions[Reader]):
         schema.version(client, self._address)
         self._lease.take(client)
         schema.migrate(client, self._address)
-        schema.ensure_retention(client, self._address, self._retention_days)
+        if self._retention_days is None:
+            self._retention_days = schema.retention_of(client, self._address, "evaluations")
+        else:
+            schema.ensure_retention(client, self._address, self._retention_days)
         self._progress = chunks.load(client) or _beginning()
         self._readable.set()
 
@@ -258,33 +261,19 @@ class ClickHouseStore(Questions[Reader]):
         return progress if progress.sequence else Progress(stream=stream, sequence=0, position=0)
 
     def _accepted_gap(self, known: int, first: int) -> tuple[int, int] | None:
-        """Return the gap between *known* and *first*, None where there is none; raise where it is not accepted."""
-        if first <= known + 1:
-            return None
-        gap = (known + 1, first - 1)
-        name = f"{gap[0]}-{gap[1]}"
-        if name != self._accept_gap:
-            raise BehindJournalError(
-                f"{self._address.name} has applied entries up to {known}, but the journal begins at {first}: entries {name} "
-                "are missing, as after a restored backup or a journal that was deleted. Put the newer one back, or accept the "
-                f"gap {name} by name: FLAGLEDGER_ACCEPT_GAP={name}, or accept_gap in the configuration file.",
-                gap=name,
-            )
-        return gap
+        return gaps.accepted(self._address.name, known, first, self._accept_gap)
 
     def _begin(self, client: Client, known: Progress, first: int, last: int) -> None:
         """Take the first step of applying entries *first* to *last*."""
         if first <= known.position:
             raise OverlapError(f"Entries {first} to {last} overlap with what was applied, up to {known.position}.")
-        begun = known.begun
-        lost = f"{known.position + 1}-{first - 1}"
-        if begun is not None and first <= begun.last and (first == known.position + 1 or lost != self._accept_gap):
+        begun, gap = known.begun, self._accepted_gap(known.position, first)
+        if begun is not None and gap is None and first == begun.first:
             raise OverlapError(
                 f"Entries {first} to {last} overlap with {begun.first} to {begun.last}, which were begun and are applied first."
             )
-        self._accepted_gap(known.position, first)
         if begun is not None:
-            # Its entries are among those that are known to be lost; what is there of them must not come to light in part.
+            # Entries of it are lost, and that is accepted; or those before it, which were taken for lost, are back.
             known = self._abandon(client)
         self._step(client, known.beginning(first, last, time.time_ns() // 1000))
 
@@ -300,10 +289,12 @@ class ClickHouseStore(Questions[Reader]):
             if begun.first > progress.position + 1:
                 inserting.insert_gap(client, begun, progress.stream, (progress.position + 1, begun.first - 1))
         except ClickHouseError as error:
-            if getattr(error, "code", None) not in inserting.REFUSALS:
+            refusal = inserting.REFUSALS.get(getattr(error, "code", None))
+            if refusal is None:
                 raise
             self._abandon(client)
-            raise RowsRefusedError(f"The rows cannot be stored: {error}") from error
+            # What else ClickHouse says may quote the rows.
+            raise RowsRefusedError(f"The rows cannot be stored: {self._address.name} says {refusal} of them.") from None
 
     def _is_complete(
         self, client: Client, rows: pa.RecordBatch, discards: pa.RecordBatch, set_aside: Sequence[SetAside]
@@ -354,7 +345,7 @@ class ClickHouseStore(Questions[Reader]):
         try:
             with meant(self._address):
                 yield
-        except StoreError:
+        except BaseException:
             if writing:
                 # A step may have been taken although it failed.
                 self._progress = None
