@@ -339,7 +339,7 @@ def test_a_store_that_is_behind_is_refused(tmp_path: Path, start: Start) -> None
     writer = start(journal, lambda: DuckDBStore(tmp_path / "store"))
     until(lambda: writer.last_error is not None)
 
-    assert "accept the gap 1-2" in str(writer.last_error)
+    assert "accept the loss of the gap 1-2" in str(writer.last_error)
     assert 1 == len(journal.entries)
     writer.stop()
     writer = start(journal, lambda: DuckDBStore(tmp_path / "store", accept_gap="1-2"))
