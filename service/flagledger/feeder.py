@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ from flagledger.store.base import Store
 from flagledger.store.errors import Interrupt, StoreError
 from flagledger.store.sink_progress import Progress, ProgressFile
 from flagledger.store.sinks import Sent, Sink, SinkError
+from flagledger.telemetry.counting import FeederMetrics, NullFeederMetrics
 from flagledger.telemetry.logging import get_logger
 
 PAUSE_SECONDS: Final = 1.0
@@ -45,33 +46,7 @@ _NANOSECONDS: Final = 1_000_000_000
 _WAITING: Final = "counts cannot be sent on; they wait"
 
 
-class FeederMetrics(Protocol):
-    """What the feeder counts."""
-
-    def sent(self, lines: int, refused: int) -> None:
-        """Count a range, *lines* of which the sink took and *refused* of which it never will."""
-
-    def sink_failed(self) -> None:
-        """Count an attempt that failed and is made again."""
-
-    def behind(self, entries: int) -> None:
-        """Set how many *entries* that the store holds have not been sent yet."""
-
-
-class NullMetrics:
-    """Counts nothing."""
-
-    def sent(self, lines: int, refused: int) -> None:
-        """Ignore it."""
-
-    def sink_failed(self) -> None:
-        """Ignore it."""
-
-    def behind(self, entries: int) -> None:
-        """Ignore it."""
-
-
-_NULL_METRICS: Final = NullMetrics()
+_NULL_METRICS: Final = NullFeederMetrics()
 
 
 class Feeder:

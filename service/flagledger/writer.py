@@ -36,7 +36,7 @@ from flagledger.store.base import Store
 from flagledger.store.columns import DISCARDS, ROWS, ConversionError, to_columns
 from flagledger.store.errors import AheadOfJournalError, RowsRefusedError, StoreError
 from flagledger.store.plain import to_columns_plainly
-from flagledger.telemetry.applying import NullMetrics, WriterMetrics
+from flagledger.telemetry.counting import NullWriterMetrics, WriterMetrics
 from flagledger.telemetry.logging import get_logger
 from flagledger.upkeep import ErasableJournal, Orders, Retention
 
@@ -60,7 +60,7 @@ class WriterJournal(Journal, ErasableJournal, Protocol):
         """Return the position given out last; 0 where there was none."""
 
 
-_NULL_METRICS: Final = NullMetrics()
+_NULL_METRICS: Final = NullWriterMetrics()
 _NO_ROWS: Final = pa.RecordBatch.from_pylist([], ROWS)
 _NO_DISCARDS: Final = pa.RecordBatch.from_pylist([], DISCARDS)
 

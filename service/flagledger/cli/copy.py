@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from flagledger.cli.faults import Fault, SetUpFault
 from flagledger.cli.reading import visible
 from flagledger.cli.watch import print_json
 from flagledger.config.values import mask_url, store_url
+from flagledger.store.opening import is_embedded
 
 if TYPE_CHECKING:
     # What copies loads every store's library.
@@ -28,7 +28,6 @@ OnStep = Callable[["Step"], None]
 clock = time.monotonic
 
 _LINE_SECONDS: Final = 10.0
-_EMBEDDED: Final = re.compile("(duckdb|chdb):")
 _SOURCE_HELD: Final = "Stop the service that records into it, and start it again once the copy is done."
 _TARGET_HELD: Final = "Stop the service that records into it: the target belongs to the copy alone."
 
@@ -91,7 +90,7 @@ def _check(option: str, url: str) -> None:
 def _place(url: str) -> str:
     """Return what is equal where two URLs name one store, as far as that can be seen."""
     kind, _, rest = url.partition(":")
-    if not _EMBEDDED.match(url):
+    if not is_embedded(url):
         return url.rstrip("/")
     path, mark, options = rest.partition("?") if kind == "chdb" else (rest, "", "")
     return f"{kind}:{Path(path).resolve()}{mark}{options}"
@@ -275,7 +274,7 @@ def _sentences(copied: Copied, source_url: str, target_url: str, seconds: float)
             f"The target holds {copied.outlived:,} more, which are older than everything in the source: it has dropped them "
             "since they were copied."
         )
-    if not _EMBEDDED.match(source_url):
+    if not is_embedded(source_url):
         yield "If a service has gone on recording into the source, run the same command again for what came meanwhile."
     yield f"A service goes on with the same data directory and --store {mask_url(target_url)}"
 

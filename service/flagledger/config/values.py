@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 from flagledger.catalog import document, policy
-from flagledger.store.opening import EMBEDDED, SERVERS
+from flagledger.store.opening import EMBEDDED, SERVERS, is_embedded
 from flagledger.store.sinks import check_sink
 
 CATALOG_SCHEMES: Final = ("file", "postgresql", "postgres", "https", "http")
@@ -70,7 +70,7 @@ def store_url(text: str) -> str:
             "it must be duckdb:PATH, postgresql://user:password@host/database, clickhouse://user:password@host/database "
             "(clickhouses:// over TLS) or chdb:PATH; without this setting it is store.duckdb in the data directory"
         )
-    if kind in EMBEDDED:
+    if is_embedded(text):
         if rest.startswith("//"):
             raise ValueError(
                 f"a path is named without slashes before it: {kind}:store, {kind}:/var/lib/flagledger/store"

@@ -75,6 +75,11 @@ def check_store(url: str) -> None:
             parse(url)
 
 
+def is_embedded(url: str) -> bool:
+    """Return whether the URL names a path, which one process owns."""
+    return _kind(url) in EMBEDDED
+
+
 def is_shared(url: str) -> bool:
     """Return whether other processes may ask the store while a writer has it open."""
     return _kind(url) in SERVERS

@@ -251,6 +251,16 @@ class ExposureQuestion:
     start: int | None = None
     end: int | None = None
 
+    def filter(self) -> Filter:
+        """Return which evaluations are asked about, those without an identity among them."""
+        return Filter(
+            environment=self.environment,
+            feature_name=self.feature_name,
+            identity_identifier=self.identity_identifier,
+            start=self.start,
+            end=self.end,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExposureCursor:

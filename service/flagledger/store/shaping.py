@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+
+import pyarrow as pa
 
 from flagledger.store.intake import MAX_REJECTIONS, Intake, IntakeTally, UnknownFeature, UnknownFeatures
 from flagledger.store.questions import (
@@ -24,6 +26,8 @@ from flagledger.store.questions import (
     Tally,
 )
 
+BATCH_BYTES: Final = 8 << 20
+"""What a batch of an export comes to in memory."""
 REST_SERIES: Final = 0
 """Index of the series that stands for the rest; those that are kept begin at 1."""
 NO_TALLY: Final = Tally(evaluation_count=0, enabled_count=0, enabled_known_count=0, identity_count=0)
@@ -143,6 +147,29 @@ def page(rows: Sequence[RecordedRow], *, more: bool) -> Page:
     return Page(rows=tuple(rows), next=Cursor(evaluation_time=last.evaluation_time, position=last.position))
 
 
+def exposure(
+    feature: str,
+    identity: str,
+    time: int,
+    arm: str,
+    variant: str,
+    value: str | None,
+    several: object,
+    evaluations: int,
+) -> Exposure:
+    """Return what a statement has found of one identity, *several* being whether it saw more than one arm."""
+    return Exposure(
+        feature_name=feature,
+        identity_identifier=identity,
+        exposure_time=time,
+        arm=arm,
+        variant=variant,
+        value=value,
+        multiple_arms=bool(several),
+        evaluation_count=evaluations,
+    )
+
+
 def exposure_bytes(row: Exposure) -> int:
     """Return how much room of a page *row* takes, with the texts that it holds."""
     texts = (row.feature_name, row.identity_identifier, row.arm, row.variant, row.value)
@@ -156,6 +183,12 @@ def exposure_page(rows: Sequence[Exposure], *, more: bool, lower_bound: bool) ->
         last = rows[-1]
         following = ExposureCursor(feature_name=last.feature_name, identity_identifier=last.identity_identifier)
     return ExposurePage(rows=tuple(rows), next=following, identities_lower_bound=lower_bound)
+
+
+def batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yield *table*, what a range of positions holds, in batches of some `BATCH_BYTES`, each behind the one before."""
+    rows = max(1, table.num_rows * BATCH_BYTES // max(table.nbytes, 1))
+    yield from table.sort_by("position").combine_chunks().to_batches(max_chunksize=rows)
 
 
 def arm_totals(rows: Iterable[tuple[str, str | None, int]]) -> tuple[ArmTotals, ...]:

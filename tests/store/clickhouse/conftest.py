@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from flagledger.store.clickhouse.address import parse
+from flagledger.store.clickhouse.client import Clients
 from flagledger.store.clickhouse.store import ClickHouseStore
 from store.clickhouse.applying import Open, apply
 from support.chdb import fresh_url
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
 
 @pytest.fixture
@@ -37,3 +42,11 @@ def store(open_store: Open) -> ClickHouseStore:
     store = open_store()
     apply(store, 1, 3)
     return store
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """Return a client of it."""
+    client = Clients(parse(url)).open().client
+    yield client
+    client.close()

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from flagledger.store.clickhouse import chunks
-from flagledger.store.clickhouse.address import parse
 from flagledger.store.clickhouse.chunks import Progress
-from flagledger.store.clickhouse.client import Clients
 from flagledger.store.clickhouse.store import ClickHouseStore
 from support.chdb import fresh_url, sql
 from support.records import START
@@ -25,14 +22,6 @@ def url() -> str:
     url = fresh_url()
     ClickHouseStore(url).close()
     return url
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    """Return a client of it."""
-    client = Clients(parse(url)).open().client
-    yield client
-    client.close()
 
 
 def test_the_last_step_is_what_counts(url: str, client: Client) -> None:

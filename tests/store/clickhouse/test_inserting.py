@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 from flagledger.store.clickhouse import inserting, schema
-from flagledger.store.clickhouse.address import parse
 from flagledger.store.clickhouse.chunks import Begun, Progress
-from flagledger.store.clickhouse.client import Clients
 from flagledger.store.clickhouse.store import ClickHouseStore
 from flagledger.store.columns import to_columns
 from flagledger.store.errors import RowsRefusedError
@@ -32,14 +29,6 @@ def url() -> str:
     url = fresh_url()
     ClickHouseStore(url).close()
     return url
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    """Return a client of it."""
-    client = Clients(parse(url)).open().client
-    yield client
-    client.close()
 
 
 def begun(number: int = 1) -> Begun:

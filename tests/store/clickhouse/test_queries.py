@@ -3,19 +3,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from flagledger.store import questions, shaping
+from flagledger.store import questions
 from flagledger.store.base import Store
-from flagledger.store.clickhouse import queries as clickhouse_queries
 from flagledger.store.clickhouse.store import ClickHouseStore
 from flagledger.store.intake import IntakeQuestion
 from flagledger.store.questions import CountQuestion, ExposureQuestion, Filter, Group
-from flagledger.v1.evaluation_pb2 import IdentityTrait
 from store import naive
-from store.recorded import Recorded, pages
+from store.filled import long_texts
+from store.recorded import Recorded
 from support.chdb import fresh_url, sql
-from support.records import START, add_evaluation, record_of, value_of
+from support.records import START, add_evaluation, record_of
 
-LONG = 5_000
 ROWS = 12
 DAY = 86_400_000_000
 
@@ -33,76 +31,9 @@ def url() -> str:
 @pytest.fixture
 def ledger(url: str) -> Iterator[Recorded]:
     """Return a store of rows with long values, traits and metadata, each of a feature and an identity of its own."""
-    ledger = Recorded(ClickHouseStore(url))
-    record = record_of(environment="production")
-    record.envelope.discards.add(reason="unknown_feature", name="chekcout", entry_count=2)
-    record.envelope.discards.add(reason="invalid", name="evaluations[].value", entry_count=1)
-    for number in range(ROWS):
-        add_evaluation(
-            record,
-            feature_name=f"feature-{number:02}",
-            time=START + number,
-            identity_identifier=f"user-{number}",
-            value=value_of(f"{number}" * LONG),
-            identity_traits=[IdentityTrait(trait_key="k", trait_value=value_of("é" * LONG))],
-        )
-        record.evaluations[-1].metadata["k"] = "m" * LONG
-    ledger.apply([record])
+    ledger = long_texts(ClickHouseStore(url), ROWS)
     yield ledger
     ledger.store.close()
-
-
-def limit_page(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Let a page have room for *size* bytes of texts."""
-    monkeypatch.setattr(shaping, "PAGE_BYTES", size)
-
-
-@pytest.mark.parametrize(("size", "expected"), [(1, 1), (3 * 5 * LONG, 3), (1 << 20, ROWS)])
-def test_a_page_has_room_for_some_long_texts(
-    ledger: Recorded, monkeypatch: pytest.MonkeyPatch, size: int, expected: int
-) -> None:
-    """A page ends where its texts come to a limit, holds one row at least, and the next ones have the others, whole."""
-    # Values of one and of two digits, traits of two bytes a character, metadata: some four or five times LONG.
-    limit_page(monkeypatch, size)
-    asked = Filter(environment=ledger.environment("production"))
-    page = ledger.store.list_evaluations(asked, 100, None)
-
-    assert expected == len(page.rows)
-    assert (expected < ROWS) is (page.next is not None)
-    assert naive.list_evaluations(ledger.rows, asked) == pages(
-        lambda cursor: ledger.store.list_evaluations(asked, 100, cursor)
-    )
-
-
-@pytest.mark.parametrize(("size", "expected"), [(1, 1), (3 * LONG, 2), (1 << 20, ROWS)])
-def test_a_page_of_exposures_has_room_for_some_long_texts(
-    ledger: Recorded, monkeypatch: pytest.MonkeyPatch, size: int, expected: int
-) -> None:
-    """The same of exposures."""
-    limit_page(monkeypatch, size)
-    asked = ExposureQuestion(environment=ledger.environment("production"))
-    page = ledger.store.list_exposures(asked, 100, None)
-
-    assert expected == len(page.rows)
-    assert naive.list_exposures(ledger.rows, asked) == pages(
-        lambda cursor: ledger.store.list_exposures(asked, 100, cursor)
-    )
-
-
-@pytest.mark.parametrize(("size", "expected"), [(1, 0), (3 * LONG + 100, 3), (1 << 20, ROWS)])
-def test_last_values_are_left_out_once_there_is_no_room(
-    ledger: Recorded, monkeypatch: pytest.MonkeyPatch, size: int, expected: int
-) -> None:
-    """The first features by name have their last values, whole, as far as those fit; all others are as ever."""
-    monkeypatch.setattr(clickhouse_queries, "LAST_VALUES_BYTES", size)
-    environment = ledger.environment("production")
-    right = naive.list_features(ledger.rows, Filter(environment=environment)).totals
-    found = ledger.store.list_features(environment, None, None).totals
-
-    assert [totals.last_value for totals in right[:expected]] + [None] * (ROWS - expected) == [
-        totals.last_value for totals in found
-    ]
-    assert [totals.evaluation_count for totals in right] == [totals.evaluation_count for totals in found]
 
 
 def asked_of(environment: str) -> dict[str, Callable[[Store], object]]:
@@ -113,7 +44,7 @@ def asked_of(environment: str) -> dict[str, Callable[[Store], object]]:
     return {
         "list_features": lambda store: store.list_features(environment, None, None),
         "environments": lambda store: store.environments(),
-        "last_seen": lambda store: store.last_seen(environment, ["feature-01"], None),
+        "last_seen": lambda store: store.last_seen(environment, ["feature-001"], None),
         "count_evaluations": lambda store: store.count_evaluations(
             CountQuestion(filter=everything, group_by=groups, bucket="day")
         ),

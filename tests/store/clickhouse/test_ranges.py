@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 from flagledger.store.clickhouse import ranges as clickhouse_ranges
-from flagledger.store.clickhouse.ranges import ONE_ENTRY, end_of, ranges
+from flagledger.store.clickhouse.ranges import ranges
+from flagledger.store.positions import ONE_ENTRY, end_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

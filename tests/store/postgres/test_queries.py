@@ -16,85 +16,10 @@ from flagledger.store.questions import (
     Filter,
     Group,
 )
-from flagledger.v1.evaluation_pb2 import IdentityTrait
 from store import naive
-from store.recorded import Recorded, pages
-from support.records import START, add_evaluation, record_of, value_of
-
-LONG = 5_000
-ROWS = 12
-
-
-@pytest.fixture
-def ledger(store: PostgresStore) -> Recorded:
-    """Return a store of rows with long values, traits and metadata, each of a feature and an identity of its own."""
-    return filled(store, ROWS, LONG)
-
-
-def filled(store: PostgresStore, rows: int, size: int) -> Recorded:
-    """Return *store* with so many *rows*, of which values, traits and metadata have some *size*."""
-    ledger = Recorded(store)
-    record = record_of(environment="production")
-    for number in range(rows):
-        add_evaluation(
-            record,
-            feature_name=f"feature-{number:03}",
-            time=START + number,
-            identity_identifier=f"user-{number}",
-            value=value_of(f"{number % 10}" * size),
-            identity_traits=[IdentityTrait(trait_key="k", trait_value=value_of("é" * size))],
-        )
-        record.evaluations[-1].metadata["k"] = "m" * size
-    ledger.apply([record])
-    return ledger
-
-
-@pytest.mark.parametrize(("size", "expected"), [(1, 1), (3 * 5 * LONG, 3), (1 << 20, ROWS)])
-def test_a_page_has_room_for_some_long_texts(
-    ledger: Recorded, monkeypatch: pytest.MonkeyPatch, size: int, expected: int
-) -> None:
-    """A page ends where its texts come to a limit, holds one row at least, and the next ones have the others, whole."""
-    # Values, traits of two bytes a character, metadata: a little more than four times LONG.
-    monkeypatch.setattr(postgres_queries, "PAGE_BYTES", size)
-    asked = Filter(environment=ledger.environment("production"))
-    page = ledger.store.list_evaluations(asked, 100, None)
-
-    assert expected == len(page.rows)
-    assert (expected < ROWS) is (page.next is not None)
-    assert naive.list_evaluations(ledger.rows, asked) == pages(
-        lambda cursor: ledger.store.list_evaluations(asked, 100, cursor)
-    )
-
-
-@pytest.mark.parametrize(("size", "expected"), [(1, 1), (3 * LONG, 2), (1 << 20, ROWS)])
-def test_a_page_of_exposures_has_room_for_some_long_texts(
-    ledger: Recorded, monkeypatch: pytest.MonkeyPatch, size: int, expected: int
-) -> None:
-    """The same of exposures."""
-    monkeypatch.setattr(postgres_exposures, "PAGE_BYTES", size)
-    asked = ExposureQuestion(environment=ledger.environment("production"))
-    page = ledger.store.list_exposures(asked, 100, None)
-
-    assert expected == len(page.rows)
-    assert naive.list_exposures(ledger.rows, asked) == pages(
-        lambda cursor: ledger.store.list_exposures(asked, 100, cursor)
-    )
-
-
-@pytest.mark.parametrize(("size", "expected"), [(1, 0), (3 * LONG + 100, 3), (1 << 20, ROWS)])
-def test_last_values_are_left_out_once_there_is_no_room(
-    ledger: Recorded, monkeypatch: pytest.MonkeyPatch, size: int, expected: int
-) -> None:
-    """The first features by name have their last values, whole, as far as those fit; all others are as ever."""
-    monkeypatch.setattr(postgres_queries, "LAST_VALUES_BYTES", size)
-    environment = ledger.environment("production")
-    right = naive.list_features(ledger.rows, Filter(environment=environment)).totals
-    found = ledger.store.list_features(environment, None, None).totals
-
-    assert [totals.last_value for totals in right[:expected]] + [None] * (ROWS - expected) == [
-        totals.last_value for totals in found
-    ]
-    assert [totals.evaluation_count for totals in right] == [totals.evaluation_count for totals in found]
+from store.filled import long_texts
+from store.recorded import Recorded
+from support.records import START, add_evaluation, record_of
 
 
 def test_no_question_fetches_texts_that_its_answer_has_no_room_for(
@@ -110,7 +35,7 @@ def test_no_question_fetches_texts_that_its_answer_has_no_room_for(
 
     for module in (postgres_queries, postgres_exposures):
         monkeypatch.setattr(module, "ask", counting)
-    ledger = filled(store, 200, 120 << 10)
+    ledger = long_texts(store, 200, 120 << 10)
     environment = ledger.environment("production")
     asked = {
         "evaluations": (PAGE_BYTES, lambda: store.list_evaluations(Filter(environment=environment), 1_000, None)),

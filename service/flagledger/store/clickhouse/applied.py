@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from flagledger.store.applied import TALLY, Applied, SetAside, at_most, in_columns
 from flagledger.store.clickhouse.client import Reader
-from flagledger.store.clickhouse.ranges import BETWEEN, ENTRY, MOST_ENTRIES, ROW_BYTES, Reading, end_of, ranges
+from flagledger.store.clickhouse.ranges import BETWEEN, ENTRY, MOST_ENTRIES, ROW_BYTES, Reading, ranges
 from flagledger.store.clickhouse.sql import microseconds
 from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
+from flagledger.store.positions import end_of
 
 _VISIBLE: Final = f"{BETWEEN} AND position <= {{visible:Int64}}"
 _ASIDE: Final = "position > {after_entry:Int64} AND position <= {last_entry:Int64}"

@@ -22,8 +22,8 @@ import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from flagledger.store.columns import INDEX_BITS
 from flagledger.store.errors import DiskFullError, Interrupt, QuestionEndedError, StoreError, UnreadableError
+from flagledger.store.positions import end_of
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -238,7 +238,7 @@ class Reader:
         self._client = client
         self._ended = ended
         ((position,),) = self.query("SELECT max(position) FROM chunks")
-        self.visible = ((int(position) + 1) << INDEX_BITS) - 1 if position else 0
+        self.visible = end_of(int(position)) if position else 0
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """

@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from flagledger.store import shaping
 from flagledger.store.clickhouse.client import Reader
 from flagledger.store.clickhouse.ranges import BETWEEN, ENTRY, MOST_ENTRIES, ROW_BYTES, Reading, ranges
 from flagledger.store.clickhouse.sql import conditions, microseconds
 from flagledger.store.questions import EXPORT, Export, Filter
-
-BATCH_BYTES: Final = 8 << 20
 
 # Whatever else is asked for: how much there is of an environment is quickly known.
 _BEHIND: Final = """
@@ -64,12 +63,12 @@ def _batches(reading: Reading, asked: Filter, spans: Iterator[tuple[int, int]]) 
         with reading() as reader:
             where, parameters = _wanted(reader, asked, after, up_to)
             found = reader.arrow(
-                f"SELECT {_COLUMNS} FROM evaluations WHERE {where} ORDER BY position",  # noqa: S608  # ours
+                f"SELECT {_COLUMNS} FROM evaluations WHERE {where}",  # noqa: S608  # ours
                 parameters,
             )
         table = found.rename_columns(EXPORT.names).cast(EXPORT)
         del found
-        yield from table.to_batches(max_chunksize=max(1, table.num_rows * BATCH_BYTES // max(table.nbytes, 1)))
+        yield from shaping.batches(table)
 
 
 def _wanted(reader: Reader, asked: Filter, after: int, up_to: int) -> tuple[str, dict[str, Any]]:

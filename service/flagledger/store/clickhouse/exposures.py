@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Final
@@ -15,11 +14,9 @@ from flagledger.store.conditions import Conditions
 from flagledger.store.questions import (
     MAX_ARMS,
     ArmTotals,
-    Exposure,
     ExposureCursor,
     ExposurePage,
     ExposureQuestion,
-    Filter,
 )
 
 # JSON of a string begins with its quotation mark.
@@ -72,9 +69,9 @@ def list_exposures(
 ) -> ExposurePage:
     """Return at most *page_size* exposures behind *cursor*, as far as `PAGE_BYTES` go."""
     # Also by rows without an identity: one that has it may have been left out.
-    lower_bound = look(reader, _asked(reader, question)).sampled
+    lower_bound = look(reader, conditions(reader, question.filter())).sampled
     rows = _page(reader, _exposed(reader, question), page_size, cursor)
-    found = [_exposure(row) for row in rows[:page_size]]
+    found = [shaping.exposure(*row[:8]) for row in rows[:page_size]]
     fits = shaping.fitting(shaping.exposure_bytes(one) + row[9] for one, row in zip(found, rows, strict=False))
     kept = list(zip(found[:fits], rows, strict=False))
     apart = [(one.feature_name, one.exposure_time, row[8]) for one, row in kept if row[9]]
@@ -83,20 +80,6 @@ def list_exposures(
         [replace(one, value=whole.get((row[8], "value"), one.value)) for one, row in kept],
         more=fits < len(rows),
         lower_bound=lower_bound,
-    )
-
-
-def _exposure(row: Sequence[Any]) -> Exposure:
-    feature, identity, time, arm, variant, value, several, evaluations, _, _ = row
-    return Exposure(
-        feature_name=feature,
-        identity_identifier=identity,
-        exposure_time=time,
-        arm=arm,
-        variant=variant,
-        value=value,
-        multiple_arms=bool(several),
-        evaluation_count=evaluations,
     )
 
 
@@ -133,19 +116,6 @@ def count_arms(reader: Reader, question: ExposureQuestion, feature_limit: int) -
 
 def _exposed(reader: Reader, question: ExposureQuestion) -> Conditions:
     """Return which evaluations count."""
-    asked = _asked(reader, question)
+    asked = conditions(reader, question.filter())
     asked.require("identity_hash IS NOT NULL")
     return asked
-
-
-def _asked(reader: Reader, question: ExposureQuestion) -> Conditions:
-    return conditions(
-        reader,
-        Filter(
-            environment=question.environment,
-            feature_name=question.feature_name,
-            identity_identifier=question.identity_identifier,
-            start=question.start,
-            end=question.end,
-        ),
-    )

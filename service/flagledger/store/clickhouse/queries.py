@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import Final
 
-from flagledger.store import shaping
+from flagledger.store import sampling, shaping
 from flagledger.store.clickhouse import texts
 from flagledger.store.clickhouse.client import Reader
 from flagledger.store.clickhouse.sql import VALUE_KEY, at_once, conditions, microseconds, moment
@@ -26,7 +27,6 @@ from flagledger.store.questions import (
     Page,
     RecordedRow,
 )
-from flagledger.store.sampling import EXACT_ROWS, SAMPLE_ROWS, mask_for
 
 # One pass over the rows, grouped finely; all the rest is of these few.
 _TOTALS: Final = f"""
@@ -88,9 +88,6 @@ _RECORDED: Final = f"""
     ORDER BY evaluation_time DESC, position DESC
 """  # noqa: S608  # ours
 
-SMALL_ROWS: Final = 10_000
-"""Rows up to which the identities of a feature are told apart one by one, however many rows the others have."""
-
 _DAY: Final = 86_400_000_000
 
 
@@ -104,7 +101,7 @@ def list_features(reader: Reader, question: Filter) -> Features:
                 (*row[:6], [(name, version, -less, last_time) for less, name, version, last_time in row[6]])
                 for row in rows
             ],
-            _identities(reader, asked, {row[0]: row[7] for row in rows}),
+            sampling.identities({row[0]: row[7] for row in rows}, partial(_told_apart, reader, asked)),
             {row[0] for row in rows if row[8]},
             _last_values(reader, question.environment, {row[0]: row[5] for row in rows}),
         ),
@@ -150,44 +147,16 @@ def _data_since(reader: Reader, environment: str) -> int | None:
     return None if since is None else int(since)
 
 
-def _identities(reader: Reader, asked: Conditions, entries: Mapping[str, int]) -> dict[str, tuple[int, int, bool]]:
-    """
-    Return distinct identities of each feature, those that saw several values, and whether the two are estimates.
-
-    Args:
-        reader: Of this question.
-        asked: Which evaluations.
-        entries: Rows of each feature.
-    """
-    none = dict.fromkeys(entries, (0, 0, False))
-    left = sum(entries.values())
-    if left <= EXACT_ROWS:
-        return none | _told_apart(reader, asked, 0, None)
-    # The small ones exactly, of which a sample says little, as far as that is cheap; for the others it does.
-    exact: list[str] = []
-    for name in sorted(entries, key=lambda name: (entries[name], name)):
-        if entries[name] > SMALL_ROWS or sum(entries.values()) - left + entries[name] > SAMPLE_ROWS:
-            break
-        exact.append(name)
-        left -= entries[name]
-    mask = mask_for(left)
-    sampled = none | {name: (0, 0, bool(mask)) for name in entries} | _told_apart(reader, asked, mask, None)
-    return sampled | dict.fromkeys(exact, (0, 0, False)) | (_told_apart(reader, asked, 0, exact) if exact else {})
-
-
-def _told_apart(
-    reader: Reader, asked: Conditions, mask: int, names: list[str] | None
-) -> dict[str, tuple[int, int, bool]]:
+def _told_apart(reader: Reader, asked: Conditions, mask: int, names: list[str] | None) -> list[tuple[str, int, int]]:
+    """Return features, their identities that *mask* leaves, and how many of those saw several values; of *names*, or of all."""
     only = f"AND bitAnd(identity_hash, {mask}) = 0" if mask else ""
     if names is not None:
         only += " AND feature_name IN {names:Array(String)}"
-    rows = [
+    return [
         row
         for some in ([[]] if names is None else at_once(names, str))
         for row in reader.query(_IDENTITIES.format(where=asked.where, only=only), asked.parameters | {"names": some})
     ]
-    weight = mask + 1
-    return {name: (count * weight, several * weight, bool(mask)) for name, count, several in rows}
 
 
 def _last_values(reader: Reader, environment: str, times: Mapping[str, int]) -> dict[str, str | None]:

@@ -16,12 +16,11 @@ from typing import Final
 from flagledger.store.applied import RANGE_BYTES
 from flagledger.store.clickhouse.client import Reader
 from flagledger.store.columns import INDEX_BITS
+from flagledger.store.positions import end_of, of_entries
 
 Reading = Callable[[], AbstractContextManager[Reader]]
 """Opens a reader of one's own."""
 
-ONE_ENTRY: Final = 1 << INDEX_BITS
-"""Positions of rows that belong to one entry."""
 
 ENTRY: Final = f"bitShiftRight(position, {INDEX_BITS})"
 """The position of the entry that a row belongs to, as SQL."""
@@ -65,13 +64,3 @@ def ranges(
             total += size
         yield after, up_to
         after = up_to
-
-
-def of_entries(width: int) -> int:
-    """Return *width* as whole entries, one at least."""
-    return max(1, width // ONE_ENTRY) * ONE_ENTRY
-
-
-def end_of(entry: int) -> int:
-    """Return the highest position that a row of *entry* may have."""
-    return ((entry + 1) << INDEX_BITS) - 1

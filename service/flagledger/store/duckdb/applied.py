@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from flagledger.store.applied import RANGE_BYTES, TALLY, Applied, SetAside, at_most, in_columns
 from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
-from flagledger.store.duckdb.ranges import ONE_ENTRY, Reading, TooMuchError, table_of, walk
+from flagledger.store.duckdb.ranges import Reading, TooMuchError, table_of, walk
 from flagledger.store.duckdb.sql import one_moment
+from flagledger.store.positions import ONE_ENTRY, end_of
 
 _ROWS: Final = f"""
     SELECT {", ".join(f'"{name}"' for name in ROWS.names)} FROM evaluations WHERE position > $after AND position <= $up_to
@@ -39,7 +40,7 @@ def applied(reading: Reading, after: int) -> Iterator[Applied]:
         reading: Opens a connection of one's own.
         after: Position of the entry behind which they begin.
     """
-    begin = _end_of(after)
+    begin = end_of(after)
     with reading() as connection, one_moment(connection):
         ((position, rows),) = connection.execute(_REACH, {"after": begin}).fetchall()
 
@@ -47,13 +48,13 @@ def applied(reading: Reading, after: int) -> Iterator[Applied]:
         with reading() as connection, one_moment(connection):
             return _range(connection, behind, up_to)
 
-    last = _end_of(position or 0)
+    last = end_of(position or 0)
     return (found for _, found in walk(read, _size, after=begin, last=last, rows=rows))
 
 
 def tally(connection: duckdb.DuckDBPyConnection, after: int, last: int, limit: int | None) -> pa.Table:
     """Return what entries behind position *after* up to *last* came to, or some *limit* rows of that."""
-    bounds = {"after": _end_of(after), "up_to": _end_of(last)}
+    bounds = {"after": end_of(after), "up_to": end_of(last)}
     return connection.execute(_TALLY + at_most(limit), bounds).to_arrow_table().cast(TALLY)
 
 
@@ -85,8 +86,3 @@ def _range(connection: duckdb.DuckDBPyConnection, behind: int, up_to: int) -> Ap
 
 def _size(found: Applied) -> int:
     return int(found.rows.nbytes + found.discards.nbytes) + sum(len(entry.payload) for entry in found.set_aside)
-
-
-def _end_of(entry: int) -> int:
-    """Return the highest position that a row of *entry* may have."""
-    return int(((entry + 1) << INDEX_BITS) - 1)

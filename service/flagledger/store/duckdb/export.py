@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import pyarrow as pa
 
-from flagledger.store.columns import INDEX_BITS
+from flagledger.store import shaping
 from flagledger.store.duckdb.ranges import Reading, table_of, walk
 from flagledger.store.duckdb.sql import filtered, one_moment
+from flagledger.store.positions import end_of
 from flagledger.store.questions import EXPORT, Export, Filter
-
-BATCH_BYTES: Final = 8 << 20
 
 _ROWS: Final = """
     SELECT position, feature_name, enabled, value, evaluation_time AS evaluation_timestamp, identity_identifier, identity_traits,
@@ -33,7 +31,7 @@ def export(reading: Reading, asked: Filter, after_position: int) -> Export:
     """
     with reading() as connection, one_moment(connection):
         applied = connection.execute("SELECT position FROM streams").fetchall()
-        last = ((applied[0][0] + 1) << INDEX_BITS) - 1 if applied else 0
+        last = end_of(applied[0][0]) if applied else 0
         ((rows, first),) = connection.execute(
             "SELECT count(*), min(position) FROM evaluations WHERE position > $after", {"after": after_position}
         ).fetchall()
@@ -47,9 +45,4 @@ def export(reading: Reading, asked: Filter, after_position: int) -> Export:
             return table_of(connection, select, wanted.parameters, between=(after, up_to)).cast(EXPORT)
 
     ranges = walk(read, lambda table: table.nbytes, after=first - 1, last=last, rows=rows)
-    return Export(last_position=last, batches=(batch for _, table in ranges for batch in _cut(table)))
-
-
-def _cut(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    rows = max(1, table.num_rows * BATCH_BYTES // max(table.nbytes, 1))
-    yield from table.combine_chunks().to_batches(max_chunksize=rows)
+    return Export(last_position=last, batches=(batch for _, table in ranges for batch in shaping.batches(table)))

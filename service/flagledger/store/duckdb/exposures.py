@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,11 +15,9 @@ from flagledger.store.duckdb.sql import conditions, is_sample, one_moment, with_
 from flagledger.store.questions import (
     MAX_ARMS,
     ArmTotals,
-    Exposure,
     ExposureCursor,
     ExposurePage,
     ExposureQuestion,
-    Filter,
 )
 
 _ARM: Final = """
@@ -73,11 +70,11 @@ def list_exposures(
     with one_moment(connection):
         asked, arm = _exposed(connection, question)
         # Also by rows without an identity: one that has it may have been left out.
-        lower_bound = is_sample(connection, _asked(question))
+        lower_bound = is_sample(connection, conditions(question.filter()))
         rows = _page(connection, asked, arm, page_size, cursor)
         apart = [row[-1] for row in rows if row[5] == duckdb_texts.APART]
         sizes = duckdb_texts.sizes(connection, apart, _VALUE)
-        found = [_exposure(row) for row in rows[:page_size]]
+        found = [shaping.exposure(*row[:-1]) for row in rows[:page_size]]
         fits = shaping.fitting(
             shaping.exposure_bytes(row) + sizes.get(raw[-1], 0) for row, raw in zip(found, rows, strict=False)
         )
@@ -87,20 +84,6 @@ def list_exposures(
         replace(row, value=texts.get((raw[-1], "value"), row.value)) for row, raw in zip(found, kept, strict=False)
     ]
     return shaping.exposure_page(whole, more=fits < len(rows), lower_bound=lower_bound)
-
-
-def _exposure(row: Sequence[Any]) -> Exposure:
-    feature, identity, time, arm, variant, value, several, evaluations, _ = row
-    return Exposure(
-        feature_name=feature,
-        identity_identifier=identity,
-        exposure_time=time,
-        arm=arm,
-        variant=variant,
-        value=value,
-        multiple_arms=several,
-        evaluation_count=evaluations,
-    )
 
 
 def _page(
@@ -155,18 +138,6 @@ def count_arms(
 
 def _exposed(connection: duckdb.DuckDBPyConnection, question: ExposureQuestion) -> tuple[Conditions, str]:
     """Return which evaluations count, and SQL for the arm of one."""
-    asked = _asked(question)
+    asked = conditions(question.filter())
     asked.require("identity_hash IS NOT NULL")
     return asked, _ARM.format(value=with_value_key(connection, asked))
-
-
-def _asked(question: ExposureQuestion) -> Conditions:
-    return conditions(
-        Filter(
-            environment=question.environment,
-            feature_name=question.feature_name,
-            identity_identifier=question.identity_identifier,
-            start=question.start,
-            end=question.end,
-        )
-    )

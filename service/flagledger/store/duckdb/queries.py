@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import duckdb
 
-from flagledger.store import shaping
+from flagledger.store import sampling, shaping
 from flagledger.store.conditions import Conditions
 from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.store.duckdb.hashes import FEATURE_HASH
@@ -33,7 +34,6 @@ from flagledger.store.questions import (
     Page,
     RecordedRow,
 )
-from flagledger.store.sampling import EXACT_ROWS, SAMPLE_ROWS, mask_for
 
 _T = TypeVar("_T")
 
@@ -78,9 +78,6 @@ _RECORDED: Final = """
 
 _VALUE: Final = ("value",)
 
-SMALL_ROWS: Final = 10_000
-"""Rows up to which the identities of a feature are told apart one by one, however many rows the others have."""
-
 # What is looked for at once: DuckDB skips what holds none of a list that it knows beforehand.
 _AT_ONCE: Final = 200
 
@@ -91,7 +88,7 @@ def list_features(connection: duckdb.DuckDBPyConnection, question: Filter) -> Fe
     with one_moment(connection):
         rows = connection.execute(_TOTALS.format(where=asked.where, sdks=MAX_SDKS), asked.parameters).fetchall()
         since = data_since(connection, environment)
-        identities = _identities(connection, asked, {row[0]: row[4] for row in rows})
+        identities = sampling.identities({row[0]: row[4] for row in rows}, partial(_told_apart, connection, asked))
         sampled = connection.execute(
             _OF_SAMPLES.format(where=asked.where, sampled=SAMPLED), asked.parameters
         ).fetchall()
@@ -151,47 +148,19 @@ def data_since(connection: duckdb.DuckDBPyConnection, environment: str) -> int |
     return int(since)
 
 
-def _identities(
-    connection: duckdb.DuckDBPyConnection, asked: Conditions, entries: Mapping[str, int]
-) -> dict[str, tuple[int, int, bool]]:
-    """
-    Return distinct identities of each feature, those that saw several values, and whether the two are estimates.
-
-    Args:
-        connection: Of one's own.
-        asked: Which evaluations.
-        entries: Rows of each feature.
-    """
-    none = dict.fromkeys(entries, (0, 0, False))
-    left = sum(entries.values())
-    if left <= EXACT_ROWS:
-        return none | _told_apart(connection, asked, 0, None)
-    # The small ones exactly, of which a sample says little, as far as that is cheap; for the others it does.
-    exact: list[str] = []
-    for name in sorted(entries, key=lambda name: (entries[name], name)):
-        if entries[name] > SMALL_ROWS or sum(entries.values()) - left + entries[name] > SAMPLE_ROWS:
-            break
-        exact.append(name)
-        left -= entries[name]
-    mask = mask_for(left)
-    sampled = none | {name: (0, 0, bool(mask)) for name in entries} | _told_apart(connection, asked, mask, None)
-    return sampled | dict.fromkeys(exact, (0, 0, False)) | (_told_apart(connection, asked, 0, exact) if exact else {})
-
-
 def _told_apart(
     connection: duckdb.DuckDBPyConnection, asked: Conditions, mask: int, names: list[str] | None
-) -> dict[str, tuple[int, int, bool]]:
+) -> list[tuple[str, int, int]]:
+    """Return features, their identities that *mask* leaves, and how many of those saw several values; of *names*, or of all."""
     made = Conditions(source=asked.source, parameters=dict(asked.parameters))
     value = with_value_key(connection, made)
     sampled = f"AND identity_hash & {mask} = 0" if mask else ""
     if names is not None:
         sampled += " AND feature_name IN (SELECT unnest($names))"
         made.parameters["names"] = names
-    rows = connection.execute(
+    return connection.execute(
         _IDENTITIES.format(value=value, source=made.source, where=asked.where, sampled=sampled), made.parameters
     ).fetchall()
-    weight = mask + 1
-    return {name: (count * weight, several * weight, bool(mask)) for name, count, several in rows}
 
 
 def _last(

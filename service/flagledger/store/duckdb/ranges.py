@@ -17,15 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flagledger.store.applied import RANGE_BYTES
-from flagledger.store.columns import INDEX_BITS
 from flagledger.store.duckdb import texts as duckdb_texts
+from flagledger.store.positions import ONE_ENTRY, of_entries
 
 T = TypeVar("T")
 Reading = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 """Opens a connection of one's own."""
 
-ONE_ENTRY: Final = 1 << INDEX_BITS
-"""Positions of rows that belong to one entry."""
 # What a range may come to: beyond this a smaller one is read instead. Less than it is meant to come to costs time for each, since
 # rows are unpacked with their neighbours.
 MAX_RANGE_BYTES: Final = 2 * RANGE_BYTES
@@ -60,16 +58,16 @@ def walk(
         last: that with which the last one ends; each ends with an entry if *after* and *last* do.
         rows: How many lie between.
     """
-    width, widest = (_of_entries((last - after) // (1 + rows // some)) for some in (_FIRST_ROWS, _MAX_ROWS))
+    width, widest = (of_entries((last - after) // (1 + rows // some)) for some in (_FIRST_ROWS, _MAX_ROWS))
     while after < last:
         up_to = min(after + width, last)
         try:
             found = read(after, up_to)
         except TooMuchError:
-            width = _of_entries(width // 4)
+            width = of_entries(width // 4)
             continue
         after = up_to
-        width = _of_entries(min(width * _MAX_GROWTH, width * RANGE_BYTES // max(size(found), 1), widest))
+        width = of_entries(min(width * _MAX_GROWTH, width * RANGE_BYTES // max(size(found), 1), widest))
         yield up_to, found
         # It is not held while the next one is read.
         del found
@@ -126,8 +124,3 @@ def _whole(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> pa.Table:
         )
         table = table.set_column(index, table.schema.field(index), whole)
     return table
-
-
-def _of_entries(width: int) -> int:
-    """Return *width* as whole entries, one at least."""
-    return max(1, width // ONE_ENTRY) * ONE_ENTRY

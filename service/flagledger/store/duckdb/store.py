@@ -38,20 +38,18 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from flagledger.store import gaps
-from flagledger.store.applied import SetAside, Stream
+from flagledger.store.applied import SetAside
 from flagledger.store.duckdb import engine, erase, hashes
 from flagledger.store.duckdb import texts as duckdb_texts
 from flagledger.store.duckdb.file import Settings, log_of, meaning, open_file
 from flagledger.store.errors import (
     Interrupt,
     OtherJournalError,
-    OverlapError,
     QuestionEndedError,
     RowsRefusedError,
     StoreError,
 )
-from flagledger.store.questioning import Questions
+from flagledger.store.transactional import Transactional
 
 CHECKPOINT_BYTES: Final = 32 << 20
 CHECKPOINT_ROWS: Final = 500_000
@@ -66,7 +64,7 @@ MAX_SPILLED: Final = "8GiB"
 THREADS: Final = 1
 
 
-class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
+class DuckDBStore(Transactional[duckdb.DuckDBPyConnection]):
     """
     A `Store` in one DuckDB file.
 
@@ -104,7 +102,8 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
         self.logs_set_aside = 0
         self._path = path
         self._log = log_of(path)
-        self._accept_gap = accept_gap
+        self.name = str(path)
+        self.accept_gap = accept_gap
         self._settings: Settings = {
             "threads": threads,
             "memory_limit": memory_limit,
@@ -135,33 +134,6 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
         with self._errors():
             self._open()
 
-    def position(self, stream: str) -> int:
-        """Return the position up to which entries of *stream* have been applied; 0 where none was."""
-        with self._errors():
-            self._own()
-            return self._known(stream)
-
-    def stream(self) -> Stream | None:
-        """Return the journal that the file knows, and how far its entries have been applied."""
-        with self._reading(None) as connection:
-            known = connection.execute("SELECT stream, position FROM streams").fetchall()
-        return Stream(identity=known[0][0], position=known[0][1]) if known else None
-
-    def begun(self, stream: str) -> int | None:
-        """Return None: a range is applied whole or not at all."""
-        self.position(stream)
-        return None
-
-    def withdraw(self, stream: str) -> None:
-        """Do nothing: no range is ever begun and left."""
-        self.position(stream)
-
-    def check_reach(self, stream: str, first: int) -> None:
-        """Refuse a journal whose oldest entry, or next one where it holds none, is *first*, if entries before it are missing."""
-        with self._errors():
-            self._own()
-            self._accepted_gap(self._known(stream), first)
-
     def apply(
         self,
         stream: str,
@@ -177,9 +149,7 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
             known = self._known(stream)
             if last <= known:
                 return
-            if first <= known:
-                raise OverlapError(f"Entries {first} to {last} overlap with what was applied, up to {known}.")
-            gap = self._accepted_gap(known, first)
+            gap = self._gap_before(known, first, last)
             short, pieces = duckdb_texts.split(rows)
             try:
                 connection.execute("BEGIN TRANSACTION").fetchall()
@@ -290,9 +260,6 @@ class DuckDBStore(Questions[duckdb.DuckDBPyConnection]):
                 "data directory together again, or start with an empty directory."
             )
         return self._position
-
-    def _accepted_gap(self, known: int, first: int) -> tuple[int, int] | None:
-        return gaps.accepted(str(self._path), known, first, self._accept_gap)
 
     def _move(self, connection: duckdb.DuckDBPyConnection, stream: str, last: int, gap: tuple[int, int] | None) -> None:
         if self._stream is None:

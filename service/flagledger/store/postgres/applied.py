@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from flagledger.store.applied import TALLY, Applied, SetAside, at_most, in_columns
 from flagledger.store.columns import DISCARDS, INDEX_BITS, ROWS
+from flagledger.store.positions import end_of
 from flagledger.store.postgres.columnar import quoted, table_of
-from flagledger.store.postgres.ranges import BETWEEN, ROW_BYTES, Reading, end_of, walk
+from flagledger.store.postgres.ranges import BETWEEN, ROW_BYTES, Reading, walk
 from flagledger.store.postgres.sql import Reader, ask, room
 
 _ROWS: Final = f"SELECT {', '.join(map(quoted, ROWS.names))} FROM evaluations WHERE {BETWEEN}"  # noqa: S608  # our names

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 import pyarrow as pa
 
+from flagledger.store import shaping
+from flagledger.store.positions import end_of
 from flagledger.store.postgres.columnar import table_of
-from flagledger.store.postgres.ranges import BETWEEN, ROW_BYTES, Reading, end_of, walk
+from flagledger.store.postgres.ranges import BETWEEN, ROW_BYTES, Reading, walk
 from flagledger.store.postgres.sql import Reader, ask, conditions
 from flagledger.store.questions import EXPORT, Export, Filter
-
-BATCH_BYTES: Final = 8 << 20
 
 _LOOKED: Final = f"SELECT FROM evaluations WHERE {BETWEEN}"  # our names
 _ROWS: Final = """
@@ -41,8 +40,7 @@ def export(reading: Reading, asked: Filter, after_position: int) -> Export:
 
     def read(reader: Reader, after: int, up_to: int) -> pa.Table:
         bounds = {"after": after, "up_to": up_to}
-        table = table_of(reader, select, wanted.parameters | bounds, EXPORT)
-        return table.sort_by("position").cast(EXPORT)
+        return table_of(reader, select, wanted.parameters | bounds, EXPORT).cast(EXPORT)
 
     tables = walk(
         reading,
@@ -53,10 +51,4 @@ def export(reading: Reading, asked: Filter, after_position: int) -> Export:
         after=after_position,
         last=last,
     )
-    return Export(last_position=last, batches=_cut(tables))
-
-
-def _cut(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
-    for table in tables:
-        rows = max(1, table.num_rows * BATCH_BYTES // max(table.nbytes, 1))
-        yield from table.to_batches(max_chunksize=rows)
+    return Export(last_position=last, batches=(batch for table in tables for batch in shaping.batches(table)))

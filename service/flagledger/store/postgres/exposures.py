@@ -11,11 +11,9 @@ from flagledger.store.questions import (
     MAX_ARMS,
     PAGE_BYTES,
     ArmTotals,
-    Exposure,
     ExposureCursor,
     ExposurePage,
     ExposureQuestion,
-    Filter,
 )
 
 # Who is on the page: by hashes, since texts are dear where many rows are looked at.
@@ -73,7 +71,7 @@ def list_exposures(
     reader: Reader, question: ExposureQuestion, page_size: int, cursor: ExposureCursor | None
 ) -> ExposurePage:
     """Return at most *page_size* exposures behind *cursor*, as far as `PAGE_BYTES` go."""
-    asked = _asked(question)
+    asked = conditions(question.filter())
     # Also by rows without an identity: one that has it may have been left out.
     lower_bound = is_sample(reader, asked)
     if cursor is not None and len(storable([cursor.feature_name, cursor.identity_identifier])) < 2:  # noqa: PLR2004  # both
@@ -93,25 +91,13 @@ def list_exposures(
     asked.parameters["features"], asked.parameters["hashes"] = map(list, zip(*on_page, strict=True))
     asked.parameters["page_size"] = page_size
     found = ask(reader, _EXPOSURES.format(arm=ARM, where=asked.where, bytes=_ROOM, room=PAGE_BYTES), asked.parameters)
-    rows = [
-        Exposure(
-            feature_name=feature,
-            identity_identifier=identity,
-            exposure_time=time,
-            arm=arm,
-            variant=variant,
-            value=value,
-            multiple_arms=several,
-            evaluation_count=evaluations,
-        )
-        for _, feature, identity, time, arm, variant, value, several, evaluations in found
-    ]
+    rows = [shaping.exposure(*row[1:]) for row in found]
     return shaping.exposure_page(rows, more=len(rows) < found[0][0], lower_bound=lower_bound)
 
 
 def count_arms(reader: Reader, question: ExposureQuestion, feature_limit: int) -> tuple[ArmTotals, ...]:
     """Return the arms of the first *feature_limit* features by name that have exposures."""
-    asked = _asked(question)
+    asked = conditions(question.filter())
     # The first of each feature is of those that saw several arms, where there are any.
     statement = _ARMS.format(arm=ARM, where=asked.where, most=MAX_ARMS + 2)
     return shaping.arm_totals(ask(reader, statement, asked.parameters | {"feature_limit": feature_limit}))
@@ -129,15 +115,3 @@ def is_sample(reader: Reader, asked: Conditions) -> bool:
         asked.parameters,
     )
     return bool(found)
-
-
-def _asked(question: ExposureQuestion) -> Conditions:
-    return conditions(
-        Filter(
-            environment=question.environment,
-            feature_name=question.feature_name,
-            identity_identifier=question.identity_identifier,
-            start=question.start,
-            end=question.end,
-        )
-    )

@@ -8,9 +8,10 @@ each statement adds sizes up first and returns only those texts that the answer 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Final
 
-from flagledger.store import shaping
+from flagledger.store import sampling, shaping
 from flagledger.store.conditions import Conditions
 from flagledger.store.postgres.sql import SAMPLED, VALUE, Moment, Reader, ask, conditions, room, storable
 from flagledger.store.questions import (
@@ -23,7 +24,6 @@ from flagledger.store.questions import (
     Page,
     RecordedRow,
 )
-from flagledger.store.sampling import EXACT_ROWS, SAMPLE_ROWS, mask_for
 
 # One pass over the rows, grouped finely; all the rest is of these few.
 _TOTALS: Final = """
@@ -128,9 +128,6 @@ _ROOM: Final = room(
     "array_to_string(segment_names, '')",
 )
 
-SMALL_ROWS: Final = 10_000
-"""Rows up to which the identities of a feature are told apart one by one, however many rows the others have."""
-
 
 def list_features(reader: Reader, question: Filter) -> Features:
     """Return the totals of every feature that *question* leaves, which asks for no trait."""
@@ -138,7 +135,7 @@ def list_features(reader: Reader, question: Filter) -> Features:
     rows = ask(reader, _TOTALS.format(where=asked.where, sdks=MAX_SDKS, sampled=SAMPLED), asked.parameters)
     totals = shaping.feature_totals(
         [(*row[:6], row[8]) for row in rows],
-        _identities(reader, asked, {row[0]: row[6] for row in rows}),
+        sampling.identities({row[0]: row[6] for row in rows}, partial(_told_apart, reader, asked)),
         {row[0] for row in rows if row[7]},
         _last_values(reader, question.environment, {row[0]: row[5] for row in rows}),
     )
@@ -164,42 +161,14 @@ def data_since(reader: Reader, environment: str) -> int | None:
     return None if since is None else int(since)
 
 
-def _identities(reader: Reader, asked: Conditions, entries: Mapping[str, int]) -> dict[str, tuple[int, int, bool]]:
-    """
-    Return distinct identities of each feature, those that saw several values, and whether the two are estimates.
-
-    Args:
-        reader: Of one's own.
-        asked: Which evaluations.
-        entries: Rows of each feature.
-    """
-    none = dict.fromkeys(entries, (0, 0, False))
-    left = sum(entries.values())
-    if left <= EXACT_ROWS:
-        return none | _told_apart(reader, asked, 0, None)
-    # The small ones exactly, of which a sample says little, as far as that is cheap; for the others it does.
-    exact: list[str] = []
-    for name in sorted(entries, key=lambda name: (entries[name], name)):
-        if entries[name] > SMALL_ROWS or sum(entries.values()) - left + entries[name] > SAMPLE_ROWS:
-            break
-        exact.append(name)
-        left -= entries[name]
-    mask = mask_for(left)
-    sampled = none | {name: (0, 0, bool(mask)) for name in entries} | _told_apart(reader, asked, mask, None)
-    return sampled | dict.fromkeys(exact, (0, 0, False)) | (_told_apart(reader, asked, 0, exact) if exact else {})
-
-
-def _told_apart(
-    reader: Reader, asked: Conditions, mask: int, names: list[str] | None
-) -> dict[str, tuple[int, int, bool]]:
+def _told_apart(reader: Reader, asked: Conditions, mask: int, names: list[str] | None) -> list[tuple[str, int, int]]:
+    """Return features, their identities that *mask* leaves, and how many of those saw several values; of *names*, or of all."""
     sampled = f"AND identity_hash & {mask} = 0" if mask else ""
     parameters = dict(asked.parameters)
     if names is not None:
         sampled += " AND feature_name = ANY (%(names)s)"
         parameters["names"] = names
-    rows = ask(reader, _IDENTITIES.format(value=VALUE, where=asked.where, sampled=sampled), parameters)
-    weight = mask + 1
-    return {name: (count * weight, several * weight, bool(mask)) for name, count, several in rows}
+    return ask(reader, _IDENTITIES.format(value=VALUE, where=asked.where, sampled=sampled), parameters)
 
 
 def _last_values(reader: Reader, environment: str, times: Mapping[str, int]) -> dict[str, str | None]:

@@ -14,14 +14,13 @@ from typing import Any, Final, TypeVar
 
 from flagledger.store.applied import RANGE_BYTES
 from flagledger.store.columns import INDEX_BITS
+from flagledger.store.positions import ONE_ENTRY, of_entries
 from flagledger.store.postgres.sql import Reader, ask, room
 
 T = TypeVar("T")
 Reading = Callable[[], AbstractContextManager[Reader]]
 """Opens a reader of one's own."""
 
-ONE_ENTRY: Final = 1 << INDEX_BITS
-"""Positions of rows that belong to one entry."""
 MAX_ROWS: Final = 100_000
 """Rows that are looked at in a range of several entries, however few of them are asked for."""
 BETWEEN: Final = "position > %(after)s AND position <= %(up_to)s"
@@ -84,13 +83,13 @@ def walk(
             between = {"after": after, "up_to": up_to}
             ((rows,),) = ask(reader, _LOOK.format(looked=looked, most=MAX_ROWS + 1), between)
             if rows > MAX_ROWS and width > ONE_ENTRY:
-                width = _entries(width // 4)
+                width = of_entries(width // 4)
                 continue
             if rows:
                 up_to = _fit(reader, sized, {**parameters, **between})
             found = read(reader, after, up_to)
         after = up_to
-        width = _entries(width * min(_MAX_GROWTH * MAX_ROWS, MAX_ROWS * MAX_ROWS // max(rows, 1)) // (2 * MAX_ROWS))
+        width = of_entries(width * min(_MAX_GROWTH * MAX_ROWS, MAX_ROWS * MAX_ROWS // max(rows, 1)) // (2 * MAX_ROWS))
         yield found
         # It is not held while the next one is read.
         del found
@@ -104,13 +103,3 @@ def _fit(reader: Reader, sized: str, parameters: Mapping[str, Any]) -> int:
     # What has no room any more begins the next one, unless it would begin this one.
     before = (int(beyond) >> INDEX_BITS << INDEX_BITS) - 1
     return before if before > parameters["after"] else before + ONE_ENTRY
-
-
-def end_of(entry: int) -> int:
-    """Return the highest position that a row of *entry* may have."""
-    return ((entry + 1) << INDEX_BITS) - 1
-
-
-def _entries(width: int) -> int:
-    """Return *width* as whole entries, one at least."""
-    return max(1, width // ONE_ENTRY) * ONE_ENTRY

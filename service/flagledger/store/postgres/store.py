@@ -24,12 +24,10 @@ import psycopg
 import pyarrow as pa
 from psycopg import errors, sql
 
-from flagledger.store import gaps
-from flagledger.store.applied import SetAside, Stream
+from flagledger.store.applied import SetAside
 from flagledger.store.errors import (
     Interrupt,
     OtherJournalError,
-    OverlapError,
     RowsRefusedError,
     StoreError,
 )
@@ -37,7 +35,7 @@ from flagledger.store.postgres import binary_copy, engine, erase, lock, partitio
 from flagledger.store.postgres.connection import WRITER, address_of, connect, meaning
 from flagledger.store.postgres.reading import Readers
 from flagledger.store.postgres.schema import Connection, migrate
-from flagledger.store.questioning import Questions
+from flagledger.store.transactional import Transactional
 from flagledger.store.value_keys import long_keys
 
 # What is made into one piece of a stream, as it is in memory: several of these exist at a time.
@@ -46,7 +44,7 @@ PARTITIONS_SECONDS: Final = 3_600.0
 """Seconds between two looks whether the partitions of today and tomorrow are there."""
 
 
-class PostgresStore(Questions[Connection]):
+class PostgresStore(Transactional[Connection]):
     """
     A `Store` in one schema of a PostgreSQL.
 
@@ -65,7 +63,8 @@ class PostgresStore(Questions[Connection]):
 
     def __init__(self, url: str, *, accept_gap: str | None = None, read_only: bool = False) -> None:
         self._address = address_of(url)
-        self._accept_gap = accept_gap
+        self.name = f"The schema {self._address.schema} in {self._address.place}"
+        self.accept_gap = accept_gap
         self._read_only = read_only
         self._readers = Readers(self._address)
         self._connection: Connection | None = None
@@ -77,33 +76,6 @@ class PostgresStore(Questions[Connection]):
         if not read_only:
             with self._errors():
                 self._open()
-
-    def position(self, stream: str) -> int:
-        """Return the position up to which entries of *stream* have been applied; 0 where none was."""
-        with self._errors():
-            self._own()
-            return self._known(stream)
-
-    def stream(self) -> Stream | None:
-        """Return the journal that the store knows, and how far its entries have been applied."""
-        with self._reading(None) as reader:
-            known = reader.execute("SELECT stream, position FROM streams").fetchall()
-        return Stream(identity=known[0][0], position=known[0][1]) if known else None
-
-    def begun(self, stream: str) -> int | None:
-        """Return None: a range is applied whole or not at all."""
-        self.position(stream)
-        return None
-
-    def withdraw(self, stream: str) -> None:
-        """Do nothing: no range is ever begun and left."""
-        self.position(stream)
-
-    def check_reach(self, stream: str, first: int) -> None:
-        """Refuse a journal whose oldest entry, or next one where it holds none, is *first*, if entries before it are missing."""
-        with self._errors():
-            self._own()
-            self._accepted_gap(self._known(stream), first)
 
     def apply(
         self,
@@ -120,9 +92,7 @@ class PostgresStore(Questions[Connection]):
             known = self._known(stream)
             if last <= known:
                 return
-            if first <= known:
-                raise OverlapError(f"Entries {first} to {last} overlap with what was applied, up to {known}.")
-            gap = self._accepted_gap(known, first)
+            gap = self._gap_before(known, first, last)
             try:
                 self._make_partitions(connection, rows, discards)
                 with connection.transaction():
@@ -223,16 +193,11 @@ class PostgresStore(Questions[Connection]):
     def _known(self, stream: str) -> int:
         if self._stream is not None and self._stream != stream:
             raise OtherJournalError(
-                f"The schema {self._address.schema} in {self._address.place} belongs to the journal {self._stream}, and not to "
+                f"{self.name} belongs to the journal {self._stream}, and not to "
                 f"{stream}. Bring the journal's directory and the schema together again that belong together, or name a schema "
                 "that is empty."
             )
         return self._position
-
-    def _accepted_gap(self, known: int, first: int) -> tuple[int, int] | None:
-        return gaps.accepted(
-            f"The schema {self._address.schema} in {self._address.place}", known, first, self._accept_gap
-        )
 
     def _make_partitions(self, connection: Connection, rows: pa.RecordBatch, discards: pa.RecordBatch) -> None:
         for table, batch in (("evaluations", rows), ("discards", discards)):
