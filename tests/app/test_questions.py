@@ -190,17 +190,24 @@ async def test_journal_of_a_front(
     assert 7 == answer.retention_days
 
 
-async def test_position_of_another_journal_says_nothing(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
-    """A position in another journal is not taken for one in this."""
-    outcome = Outcome(accepted=1, filtered=0, rejected=0)
-    await journal.append("production", "b", b"d" * 16, outcome, b"payload")
-    opener.store.known = Stream(identity="another", position=1)
+async def test_evaluations_of_another_journal_are_shown_to_nobody(
+    tmp_path: Path, journal: SqliteJournal, opener: Opener
+) -> None:
+    """A store of another service, which the writer refuses, is asked for nothing, from the moment that it is the other's."""
     here = asked(tmp_path, journal, SHARED)
     servicer: Any = here.servicer
-    answer = await servicer.GetIntake(GetIntakeRequest(environment="production"), call_of("reader"))
+    await servicer.ListFeatures(ListFeaturesRequest(environment="production"), call_of("reader"))
+    opener.store.known = Stream(identity="another", position=1)
+    for rpc, request in (
+        (servicer.ListFeatures, ListFeaturesRequest(environment="production")),
+        (servicer.GetIntake, GetIntakeRequest(environment="production")),
+    ):
+        with pytest.raises(FlagledgerError) as refused:
+            await rpc(request, call_of("reader"))
+        assert Reason.STORE_UNAVAILABLE is refused.value.reason
+    opener.store.known = Stream(identity=journal.identity, position=1)
+    await servicer.ListFeatures(ListFeaturesRequest(environment="production"), call_of("reader"))
     await here.close()
-
-    assert 1 == answer.journal.waiting_batch_count
 
 
 async def test_store_that_cannot_be_opened(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
@@ -223,7 +230,7 @@ async def test_store_that_cannot_be_opened(tmp_path: Path, journal: SqliteJourna
 async def test_reader_is_opened_once_and_not_again_after_its_end() -> None:
     """However many ask at a time, one store is opened; what comes after the end is refused."""
     opener = Opener(SharedStore())
-    reader = Reader(SHARED, opener.open)
+    reader = Reader(SHARED, opener.open, "journal")
     await asyncio.gather(*(asyncio.to_thread(reader.store) for _ in range(8)))
     reader.close()
     reader.close()

@@ -21,7 +21,7 @@ from flagledger.journal.sqlite import SqliteJournal
 from flagledger.query.journal_state import JournalState
 from flagledger.query.servicer import QueryServicer
 from flagledger.store.base import Store
-from flagledger.store.errors import StoreError
+from flagledger.store.errors import OtherJournalError, StoreError
 from flagledger.store.opening import is_shared, open_reader
 from flagledger.supervisor import ProcessSettings
 from flagledger.v1 import query_service_pb2
@@ -64,7 +64,7 @@ def _passed_on(settings: ProcessSettings, catalog: CachedCatalog) -> Questions:
 
 
 def _asked_here(config: Config, settings: ProcessSettings, catalog: CachedCatalog, journal: SqliteJournal) -> Questions:
-    reader = Reader(config.store_url, open_reader)
+    reader = Reader(config.store_url, open_reader, journal.identity)
     own = QueryServicer(
         readers_catalog(config, catalog, reader.store),
         reader.store,
@@ -89,11 +89,14 @@ class Reader:
     Args:
         url: URL of the store.
         open_: Opens it.
+        stream: Identity of the journal whose evaluations it is asked for.
     """
 
-    def __init__(self, url: str, open_: Callable[[str], Store]) -> None:
+    def __init__(self, url: str, open_: Callable[[str], Store], stream: str) -> None:
         self._url = url
         self._open = open_
+        self._stream = stream
+        self._ours = False
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -103,6 +106,7 @@ class Reader:
         Return the store. Blocks while it is opened.
 
         Raises:
+            OtherJournalError: It records another journal, whose evaluations are nothing to those who ask here.
             StoreError: It cannot be opened, or was closed.
         """
         with self._lock:
@@ -110,7 +114,10 @@ class Reader:
                 raise StoreError("The service is being stopped.")
             if self._store is None:
                 self._store = self._open(self._url)
-            return self._store
+            store = self._store
+        if not self._ours:
+            self._check(store)
+        return store
 
     def close(self) -> None:
         """Let go of the store. May be called twice."""
@@ -120,13 +127,21 @@ class Reader:
         if store is not None:
             store.close()
 
+    def _check(self, store: Store) -> None:
+        # As long as nothing is recorded, another journal may still come first: only what is bound stays as it is.
+        known = store.stream()
+        if known is not None and known.identity != self._stream:
+            raise OtherJournalError(
+                f"The store records the journal {known.identity}, and this service writes {self._stream}. Bring the journal's "
+                "directory and the store together again that belong together."
+            )
+        self._ours = known is not None
+
 
 def _journal_state(journal: SqliteJournal, max_bytes: int, reader: Reader) -> JournalState:
     """Return how far the store is behind the journal. Blocks."""
     stream = reader.store().stream()
-    # Of another journal it knows nothing that would be said of this one; the writer refuses it.
-    applied = stream.position if stream is not None and stream.identity == journal.identity else 0
-    return journal_state(journal, max_bytes, applied)
+    return journal_state(journal, max_bytes, stream.position if stream is not None else 0)
 
 
 def _always() -> bool:

@@ -9,6 +9,7 @@ from flagledger.store.sinks import Sent, SinkError
 from support.counted import row, sums_of, table
 from support.influxdb_stub import InfluxStub, Reply, Request, refusal
 
+CONFLICT = 'partial write: field type conflict: input field "count" on measurement "flag_evaluations" is type integer'
 PARSE = "unable to parse 'flag_evaluations…': invalid field format"
 
 
@@ -160,6 +161,13 @@ def test_times_that_do_not_fit(stub: InfluxStub) -> None:
         (refusal(401, "authorization failed"), "refuses the user and password, or the token", True, None),
         (refusal(403, "not authorized"), "refuses the user and password, or the token", True, None),
         (refusal(404, 'database not found: "flags"'), 'database not found: "flags". Make it with CREATE', True, None),
+        (refusal(400, CONFLICT), "holds flag_evaluations with another type of count already", True, None),
+        (
+            refusal(422, f"failure writing points to database: {CONFLICT}"),
+            "give the sink a database or bucket",
+            True,
+            None,
+        ),
         (Reply(status=405), "answers as no InfluxDB does (405)", True, None),
         (Reply(status=400, body=b"plain HTTP to an HTTPS port"), "answers as no InfluxDB does (400)", True, None),
         (Reply(status=302), "answers with a redirect (302)", True, None),

@@ -4,6 +4,7 @@ The sink: lines in posts of some thousands, and what each answer means.
 ```text
 2xx                                      taken
 400, 422 about the retention policy      so many of them are too old to be kept, and will never be taken; the others were
+400, 422 about the field's type          the measurement is somebody else's as well: as with 401 below, nothing is passed over
 400, 422 otherwise                       some line is refused: halved, down to it; the others are sent again without it
 413                                      posts are made smaller, from then on
 401, 403, 404, redirects, other 4xx      somebody has to change something: tried again, slowly
@@ -27,7 +28,7 @@ import pyarrow as pa
 from flagledger.store.influxdb import variants
 from flagledger.store.influxdb.address import Address
 from flagledger.store.influxdb.connection import CONNECT_SECONDS, READ_SECONDS, Answer, Connection
-from flagledger.store.influxdb.lines import lines_of, rows_of
+from flagledger.store.influxdb.lines import MEASUREMENT, lines_of, rows_of
 from flagledger.store.sinks import Memory, Sent, SinkError
 
 POST_LINES: Final = 5_000
@@ -36,6 +37,8 @@ _MAX_SAID: Final = 300
 _TOO_OLD: Final = re.compile(
     r"points beyond retention policy dropped=([0-9]{1,9})|dropped ([0-9]{1,9}) points outside retention policy"
 )
+# Whole periods are refused for it, and would be lost line by line until somebody looks.
+_OTHERS_FIELD: Final = "field type conflict"
 _REFUSALS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 _UNAUTHORIZED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
@@ -124,6 +127,12 @@ class InfluxSink:
                 count.refuse(min(dropped, len(lines)), said)
                 count.taken += max(len(lines) - dropped, 0)
                 return []
+            if _OTHERS_FIELD in answer.error:
+                raise SinkError(
+                    f"InfluxDB at {self._address.name} holds {MEASUREMENT} with another type of count already: {said}. Somebody "
+                    "else writes there: give the sink a database or bucket of its own, or drop that measurement.",
+                    lasting=True,
+                )
             return _halved(lines, count, said)
         raise self._error(answer)
 
