@@ -11,6 +11,7 @@ from typing import ClassVar
 import duckdb
 import pyarrow as pa
 import pytest
+import structlog
 from flagledger import upkeep
 from flagledger import writer as writer_module
 from flagledger.errors import FlagledgerError, Reason
@@ -299,16 +300,20 @@ def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path: Path, start: Sta
 
 
 def test_a_failing_journal_is_tried_again(tmp_path: Path, start: Start) -> None:
-    """A journal that cannot be read for a while ends nothing."""
+    """A journal that cannot be read for a while ends nothing; when it can be, the log says so, once."""
     journal = MemoryJournal()
     journal.failing = FlagledgerError(Reason.DISK_FAILING, "The journal could not be read.")
     journal.add()
-    writer = start(journal, lambda: DuckDBStore(tmp_path / "store"))
-    until(lambda: writer.failures > 0)
-    journal.failing = None
-    until(lambda: writer.applied_rows == 3)
+    with structlog.testing.capture_logs() as logs:
+        writer = start(journal, lambda: DuckDBStore(tmp_path / "store"))
+        until(lambda: writer.failures > 0)
+        journal.failing = None
+        until(lambda: writer.applied_rows == 3)
+        until(lambda: writer.last_error is None)
 
     assert expected(1) == recorded(writer.store())
+    events = [line["event"] for line in logs]
+    assert ["applying to the store failed"] * writer.failures + ["applying to the store goes on again"] == events
 
 
 def test_a_store_that_is_ahead_is_refused(tmp_path: Path, start: Start) -> None:

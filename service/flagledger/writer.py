@@ -188,6 +188,8 @@ class Writer:
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
                 continue
             backoff = FIRST_BACKOFF_SECONDS
+            if self.last_error is not None:
+                get_logger().info("applying to the store goes on again")
             self.last_error = self.refused = None
             if not moved:
                 if had_moved:
@@ -277,7 +279,7 @@ class Writer:
             read = self._journal.read(after, self._read_bytes)
             if not read:
                 raise StoreError(
-                    f"The store has begun entries up to {last}, but the journal holds none behind {after}; it is tried again."
+                    f"The store has begun entries up to {last}, but the journal holds none behind {after}."
                 )
             entries += (entry for entry in read if entry.position <= last)
             after = read[-1].position

@@ -75,7 +75,7 @@ def refusing() -> Iterator[int]:
         (289, "Replica is not in quorum", StoreError, "do not agree for now"),
         (252, "Too many parts", StoreError, "refused a statement. (Too many parts)"),
         (0, "Setting log_comment is readonly", StoreError, "refused a statement. (Setting log_comment is readonly)"),
-        (None, "Connection refused", StoreError, "cannot be reached; it is tried again. (Connection refused)"),
+        (None, "Connection refused", StoreError, "cannot be reached. (Connection refused)"),
     ],
 )
 def test_errors_are_sentences(code: int | None, text: str, kind: type[StoreError], sentence: str) -> None:

@@ -221,3 +221,17 @@ def test_the_password_is_in_no_statement_and_no_message(url: str, server: ClickH
         ClickHouseStore(url.replace(quote(PASSWORD, safe=""), "wr0ng"))
 
     assert "wr0ng" not in str(refusal.value)
+
+
+def test_a_servers_own_profile_changes_no_answer(url: str, store: ClickHouseStore, server: ClickHouseHTTP) -> None:
+    """What a profile may set, and answers would depend on, is said with every statement."""
+    apply(store, 1, 1)
+    server.statements.clear()
+    reader = open_reader(url)
+    reader.list_features("production", None, None)
+    reader.close()
+
+    asked = [settings for statement, settings in server.statements if "evaluations" in statement]
+    assert asked
+    for settings in asked:
+        assert {"session_timezone": "UTC", "transform_null_in": "0", "join_use_nulls": "0"}.items() <= settings.items()

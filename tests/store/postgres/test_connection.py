@@ -42,6 +42,12 @@ def test_urls_that_are_none_are_refused_without_being_quoted(url: str) -> None:
     assert refusal.value.__cause__ is None
 
 
+def test_a_parameter_that_nobody_knows_is_named() -> None:
+    """Who mistypes a parameter is told which one."""
+    with pytest.raises(AddressError, match="knows: ssl_mode\\."):
+        address_of("postgresql://role@host/db?schema=a&ssl_mode=require")
+
+
 def test_the_schema_is_taken_out_of_the_url() -> None:
     """The schema is ours, all other parameters are libpq's; a password is decoded and not shown."""
     address = address_of(

@@ -171,6 +171,25 @@ def test_a_schema_made_for_the_role_is_enough(
     assert expected_identities(1) == identities(administrator)
 
 
+@pytest.mark.parametrize("made", [False, True])
+def test_a_schema_that_the_role_may_not_use_is_not_passed_over(
+    role: tuple[str, str],
+    open_store: Open,
+    administrator: psycopg.Connection[Any],
+    made: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    """PostgreSQL would make the tables where they go with the connection, and everything in them."""
+    name, url = role
+    schema_name = url.partition("schema=")[2]
+    if made:
+        open_store().close()
+    else:
+        administrator.execute(f"CREATE SCHEMA {schema_name}")
+
+    with pytest.raises(StoreError, match=f'it may not use the schema.*AUTHORIZATION "{name}"'):
+        open_store(url=url)
+
+
 def test_a_role_that_only_reads_is_enough_for_questions(
     role: tuple[str, str], open_store: Open, administrator: psycopg.Connection[Any]
 ) -> None:

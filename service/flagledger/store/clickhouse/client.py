@@ -47,8 +47,15 @@ _NOT_ALLOWED: Final = frozenset({164, 192, 193, 194, 497, 516})
 _REPLICAS: Final = frozenset({225, 242, 285, 286, 289, 319, 999})
 
 _SETTINGS: Final[Mapping[str, str | int]] = {
-    # Answers of this server and of all others are the same.
+    # Answers of this server and of all others are the same, whatever a profile of theirs says.
     "session_timezone": "UTC",
+    "aggregate_functions_null_for_empty": 0,
+    "cast_keep_nullable": 0,
+    "empty_result_for_aggregation_by_empty_set": 0,
+    "group_by_use_nulls": 0,
+    "join_use_nulls": 0,
+    "prefer_column_name_to_alias": 0,
+    "transform_null_in": 0,
     # When an insert returns, the rows are there.
     "async_insert": 0,
 }
@@ -282,21 +289,19 @@ def meaning(address: Address, error: ClickHouseError) -> StoreError:
     if code == _CANCELLED:
         return QuestionEndedError("The question was ended before it was answered.")
     if code == _NO_ROOM or "No space left" in text:
-        return DiskFullError(f"There is no room on the disk of {place}; make some, it is tried again. ({text})")
+        return DiskFullError(f"There is no room on the disk of {place}; make some. ({text})")
     if code == _NO_MEMORY:
         return StoreError(f"{place} needed more memory than it may hold. ({text})")
     if code in _MISSING:
         return StoreError(f"{place} is not there, or was not made yet: the service that writes makes it. ({text})")
     if code in _NOT_ALLOWED:
-        return StoreError(
-            f"{place} does not let the user {address.user} do what is needed; allow it, it is tried again. ({text})"
-        )
+        return StoreError(f"{place} does not let the user {address.user} do what is needed; allow it. ({text})")
     if code in _REPLICAS:
-        return StoreError(f"The replicas of {place} do not agree for now; it is tried again. ({text})")
+        return StoreError(f"The replicas of {place} do not agree for now. ({text})")
     if address.path is not None and "chdb engine" in text:
         return UnreadableError(_why_not_opened(address, text))
     if isinstance(error, OperationalError) and code is None:
-        return StoreError(f"{place} cannot be reached; it is tried again. ({text})")
+        return StoreError(f"{place} cannot be reached. ({text})")
     return StoreError(f"{place} refused a statement. ({text})")
 
 

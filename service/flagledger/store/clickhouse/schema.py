@@ -249,7 +249,7 @@ def _check_cluster(client: Client, address: Address) -> None:
     if shards != 1:
         raise StoreError(
             f"The cluster {cluster} of {address.host}:{address.port} has {shards} shards, and a store is kept in one, by its "
-            "replicas. Name a cluster of one shard; it is tried again."
+            "replicas. Name a cluster of one shard."
         )
 
 

@@ -245,14 +245,12 @@ class ClickHouseStore(Questions[Reader]):
         # Slow, and perhaps alone: where nobody else has come in between, nothing has changed.
         self._lease.take(client)
         if (chunks.load(client) or _beginning()) != self._progress:
-            raise StoreError(
-                f"Recording into {self._address.name} took so long that another one may write; it is tried again."
-            )
+            raise StoreError(f"Recording into {self._address.name} took so long that another one may write.")
 
     def _known(self, stream: str) -> Progress:
         progress = self._progress
         if progress is None:
-            raise StoreError("What was recorded last is not known; it is tried again.")
+            raise StoreError("What was recorded last is not known.")
         if progress.sequence and progress.stream != stream:
             raise OtherJournalError(
                 f"{self._address.name} belongs to the journal {progress.stream}, and not to {stream}. Name the database of this "
@@ -323,7 +321,7 @@ class ClickHouseStore(Questions[Reader]):
     def _under_way(self) -> tuple[Progress, Begun]:
         progress = self._progress
         if progress is None or progress.begun is None:
-            raise StoreError("Nothing was begun; it is tried again.")
+            raise StoreError("Nothing was begun.")
         return progress, progress.begun
 
     def _step(self, client: Client, progress: Progress) -> Progress:

@@ -117,7 +117,7 @@ def meaning(path: Path, error: duckdb.Error) -> StoreError:
     """Return what *error* of the file at *path* means to an operator."""
     text = str(error)
     if "No space left" in text or "not enough space" in text.lower():
-        return DiskFullError(f"There is no room on the disk of {path}; make some, it is tried again. ({text})")
+        return DiskFullError(f"There is no room on the disk of {path}; make some. ({text})")
     if "newer version" in text or "can only read version" in text:
         return NewerFormatError(
             f"{path} was written by a newer version of DuckDB than the one installed here. ({text})"

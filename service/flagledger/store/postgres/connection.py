@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors, pq, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from flagledger.store.errors import DiskFullError, StoreError
@@ -93,7 +93,12 @@ def address_of(url: str) -> Address:
         raise AddressError(_NO_URL)
     parameters = parse_qsl(query, keep_blank_values=True)
     schemas = [value for name, value in parameters if name == "schema"] or [DEFAULT_SCHEMA]
-    rest = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in parameters if name != "schema")
+    parameters = [(name, value) for name, value in parameters if name != "schema"]
+    rest = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in parameters)
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    # A name in its usual form is no part of a password.
+    if unknown := [name for name, _ in parameters if name not in known and re.fullmatch("[a-z_]{1,63}", name)]:
+        raise AddressError(f"The store's URL has a parameter that neither libpq nor the store knows: {unknown[0]}.")
     try:
         given = conninfo_to_dict(f"{base}?{rest}")
     except psycopg.ProgrammingError:
@@ -169,9 +174,7 @@ def meaning(address: Address, error: psycopg.Error) -> StoreError:
     text = _text(address, error)
     match error:
         case errors.DiskFull():
-            return DiskFullError(
-                f"There is no room on the disk of {address.place}; make some, it is tried again. ({text})"
-            )
+            return DiskFullError(f"There is no room on the disk of {address.place}; make some. ({text})")
         case errors.InsufficientPrivilege():
             return StoreError(
                 f"The role may not do what is asked of the schema {address.schema} in {address.place} ({text}). The writer's "
@@ -181,9 +184,7 @@ def meaning(address: Address, error: psycopg.Error) -> StoreError:
         case errors.ReadOnlySqlTransaction():
             return StoreError(f"{address.place} takes no writes, as a standby does; name the primary. ({text})")
         case errors.LockNotAvailable():
-            return StoreError(
-                f"Somebody has locked what is to be written in {address.place}; it is tried again. ({text})"
-            )
+            return StoreError(f"Somebody has locked what is to be written in {address.place}. ({text})")
         case errors.QueryCanceled():
             return StoreError(f"{address.place} ended what it was asked, by its own settings. ({text})")
         case errors.UndefinedTable():
@@ -191,7 +192,7 @@ def meaning(address: Address, error: psycopg.Error) -> StoreError:
     if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
         # Of libpq and not of the server: a parameter of the URL that means nothing.
         return AddressError(f"{_NO_URL} ({text})")
-    return StoreError(f"{address.place} cannot be read or written; it is tried again. ({text})")
+    return StoreError(f"{address.place} cannot be read or written. ({text})")
 
 
 def _text(address: Address, error: psycopg.Error) -> str:

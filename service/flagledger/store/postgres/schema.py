@@ -144,6 +144,7 @@ def migrate(connection: Connection, schema: str) -> None:
     """
     _check_encoding(connection)
     with _permitted(connection, schema):
+        _check_use(connection, schema)
         if _version(connection, schema) == VERSION:
             return
         with _turn(connection, schema), connection.transaction():
@@ -158,9 +159,7 @@ def _turn(connection: Connection, schema: str) -> Iterator[None]:
             connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
             connection.execute(f"SELECT pg_advisory_lock({_LOCK})", (schema,))
     except psycopg.errors.LockNotAvailable as error:
-        raise StoreError(
-            f"Another process has been migrating the schema {schema} for {LOCK_SECONDS} s; it is tried again."
-        ) from error
+        raise StoreError(f"Another process has been migrating the schema {schema} for {LOCK_SECONDS} s.") from error
     try:
         yield
     finally:
@@ -248,6 +247,15 @@ def _make_schema(connection: Connection, schema: str) -> None:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
 
 
+def _check_use(connection: Connection, schema: str) -> None:
+    # A schema that may not be used is passed over without a word: tables would be made, and rows be lost, in `pg_temp`.
+    used = connection.execute(
+        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = %s", (schema,)
+    ).fetchall()
+    if used == [(False,)]:
+        raise _may_not(connection, schema, "it may not use the schema")
+
+
 def _check_encoding(connection: Connection) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
@@ -263,8 +271,12 @@ def _permitted(connection: Connection, schema: str) -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
-        role, database = connection.info.user, connection.info.dbname
-        raise StoreError(
-            f"The role {role} may not make the tables in the schema {schema} ({error.diag.message_primary}). They must be its "
-            f'own: GRANT CREATE ON DATABASE "{database}" TO "{role}", or CREATE SCHEMA "{schema}" AUTHORIZATION "{role}".'
-        ) from error
+        raise _may_not(connection, schema, error.diag.message_primary or "") from error
+
+
+def _may_not(connection: Connection, schema: str, reason: str) -> StoreError:
+    role, database = connection.info.user, connection.info.dbname
+    return StoreError(
+        f"The role {role} may not make the tables in the schema {schema} ({reason}). They must be its own: "
+        f'GRANT CREATE ON DATABASE "{database}" TO "{role}", or CREATE SCHEMA "{schema}" AUTHORIZATION "{role}".'
+    )
