@@ -17,7 +17,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
@@ -116,7 +116,7 @@ def _serve(config: Config, held: contextlib.ExitStack) -> int:
 
     async def run() -> str:
         ready = asyncio.Event()
-        announcing = asyncio.create_task(_announce(ready, banner, line))
+        announcing = asyncio.create_task(_announce(ready, banner, line, supervisor.lacking))
         try:
             return await supervisor.run(ready)
         finally:
@@ -147,9 +147,11 @@ def _check_catalog(config: Config, read_token: str) -> list[str]:
     return kept_of_people(config.declared_policies.named, config.declared_policies.of(""))
 
 
-async def _announce(ready: asyncio.Event, banner: str, line: str) -> None:
+async def _announce(ready: asyncio.Event, banner: str, line: str, lacking: Callable[[], list[str]]) -> None:
     await ready.wait()
     _say(sys.stderr, banner)
+    for sentence in lacking():
+        _say(sys.stderr, f"{sentence}\n\n")
     _say(sys.stdout, line + "\n")
 
 

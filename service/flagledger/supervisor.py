@@ -5,8 +5,8 @@ The supervisor holds the data directory and the ports, starts the others, starts
 stdout. It loads neither gRPC nor the store: what is started must be started before any gRPC object exists.
 
 Each child gets its settings as one line of JSON on stdin, which then stays open: its end tells the child that the supervisor is
-gone, `kill -9` included. Each child reports with lines of JSON on stdout: `{"ready": true}`, or `{"fatal": "sentence"}` before
-it exits.
+gone, `kill -9` included. Each child reports with lines of JSON on stdout: `{"ready": true, "lacking": "sentence"}`, empty where
+it lacks nothing, or `{"fatal": "sentence"}` before it exits.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class _Child:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
     fatal: str = ""
+    lacking: str = ""
 
 
 class Supervisor:
@@ -104,6 +105,10 @@ class Supervisor:
         starting.cancel()
         await self._stop(keepers)
         return self._failed
+
+    def lacking(self) -> list[str]:
+        """Return what children said that they lacked when they became ready, as sentences."""
+        return [child.lacking for child in self._children if child.lacking]
 
     async def _all_ready(self, on_ready: asyncio.Event) -> None:
         try:
@@ -170,6 +175,7 @@ class Supervisor:
                 report = json.loads(line)
                 child.fatal = report.get("fatal", "")
                 if report.get("ready"):
+                    child.lacking = report.get("lacking", "")
                     child.ready.set()
         code = await process.wait()
         self._forget_gauges(process.pid)

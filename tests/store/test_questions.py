@@ -38,7 +38,7 @@ from support.records import add_evaluation, record_of, value_of
 
 # One store serves all examples of a test.
 quick = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-long = settings(quick, max_examples=80)
+long = settings(quick, max_examples=40)
 
 
 def recorded(store: Store, example: Example, cut: int | None = None) -> Recorded:

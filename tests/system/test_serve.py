@@ -326,6 +326,28 @@ def test_sink_that_is_away(server_factory: Callable[..., RunningServer]) -> None
     assert "influxdb://u:**********@" in server.log()
 
 
+def test_store_that_is_away(server_factory: Callable[..., RunningServer]) -> None:
+    """Where the store cannot be reached, the service takes evaluations in, and says so to whoever starts it."""
+    pytest.importorskip("psycopg", reason="no PostgreSQL driver here: pip install 'psycopg[binary]'")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    server = server_factory(
+        environments=KIT_ENVIRONMENTS, variables={"FLAGLEDGER_STORE": f"postgresql://u:tell-nobody@127.0.0.1:{port}/d"}
+    )
+    key, feature = kit()
+    evaluation = {"feature_name": feature, "enabled": True, "evaluation_timestamp": "2026-02-10T11:00:00Z"}
+    taken_in = post(server, {"evaluations": [evaluation]}, key=key)[0]
+    deadline = time.monotonic() + 10
+    while "wait in the journal" not in server.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert 202 == taken_in
+    said = server.log().partition("Flagledger listens on")[2]
+    assert "The store cannot be used yet: d on 127.0.0.1" in said
+    assert "Evaluations are taken in meanwhile, and wait in the journal." in said
+    assert "tell-nobody" not in server.log()
+
+
 @pytest.mark.parametrize("accepted", [False, True])
 def test_store_deleted(server_factory: Callable[..., RunningServer], tmp_path: Path, accepted: bool) -> None:  # noqa: FBT001
     """History never restarts empty in silence: a store that lacks what the journal gave up is refused, or accepted by name."""

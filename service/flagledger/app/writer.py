@@ -41,6 +41,7 @@ _OPEN_POLL_SECONDS: Final = 0.01
 # Less than what the supervisor gives a child to be ready.
 _OPEN_SECONDS: Final = 20.0
 _QUESTION_SECONDS: Final = 1.0
+_MEANWHILE: Final = "Evaluations are taken in meanwhile, and wait in the journal."
 _SINK_FILE: Final = "sink.json"
 
 
@@ -80,9 +81,9 @@ async def run(config: Config, settings: ProcessSettings) -> None:
     server.add_insecure_port(query_target(settings))
     await server.start()
     try:
-        await _opened(writer)
+        lacking = await _opened(writer)
         gc.freeze()
-        report(ready=True)
+        report(ready=True, lacking=lacking)
         observing = asyncio.create_task(_observe(journal))
         await stopping.wait()
         observing.cancel()
@@ -108,9 +109,10 @@ def _feeder(config: Config, writer: Writer, journal: SqliteJournal) -> Feeder | 
     return feeder
 
 
-async def _opened(writer: Writer) -> None:
+async def _opened(writer: Writer) -> str:
     """
     Wait until the store has been opened, or has failed to in a way that may pass: then reading says so, and intake goes on.
+    Return what is to be said about it to whoever started the service, if anything.
 
     One that takes long, as a large one does that is being migrated, is waited for no further: it must not keep intake from
     beginning.
@@ -122,10 +124,11 @@ async def _opened(writer: Writer) -> None:
     while not writer.opened and writer.failures == 0:
         if time.monotonic() > waiting_ends:
             get_logger().warning("the store takes long to open; until it has, questions are refused with a delay")
-            return
+            return f"The store takes long to open. {_MEANWHILE}"
         await asyncio.sleep(_OPEN_POLL_SECONDS)
     if writer.refused is not None:
         raise CannotRunError(str(writer.refused))
+    return "" if writer.last_error is None else f"The store cannot be used yet: {writer.last_error} {_MEANWHILE}"
 
 
 async def _observe(journal: SqliteJournal) -> None:
