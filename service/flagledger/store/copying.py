@@ -155,7 +155,10 @@ def _checked(source: Store, target: Store, stream: Stream) -> int:
         last = min(mine.last, theirs.last)
         difference = _difference(up_to(mine, last), up_to(theirs, last))
         if difference:
-            raise CopyRefusedError(f"What the target holds already is not of this source: {difference}")
+            raise CopyRefusedError(
+                "What the target holds already is not of this source, or something was erased in one of them alone: "
+                f"{difference} Erase it in the other too, or copy into a new store."
+            )
     return position
 
 
