@@ -174,6 +174,13 @@ def test_where_they_differ_is_known() -> None:
     assert (last - first + 1, last - first) == (here, there)
 
 
+def test_what_was_dropped_of_one_kind_first() -> None:
+    """A store drops discards before evaluations of the same time, or the other way round: neither is a difference."""
+    found = whole()
+    for kept in (replace(found, discards=found.discards.slice(2)), replace(found, rows=found.rows.slice(4))):
+        assert None is summed(kept).difference(summed(found, since=summed(kept).since()))
+
+
 def test_what_is_older_is_left_out() -> None:
     """What is older than all that another store still holds does not belong to the checksum, and is counted."""
     found = whole()
@@ -182,7 +189,7 @@ def test_what_is_older_is_left_out() -> None:
 
     checksum = summed(found, since=since)
 
-    assert Since(received=START + 2, set_aside=5) == since
+    assert Since(evaluations=START + 2, discards=START + 2, set_aside=5) == since
     assert None is summed(kept).difference(checksum)
     assert (summed(kept).text(), 4 + 2 + 1) == (checksum.text(), checksum.before())
     assert 0 == summed(kept).before()

@@ -218,7 +218,7 @@ def test_what_was_erased_since_is_a_difference(source: Store, target: Store) -> 
     copy(source, target, silently)
     source.erase_identity("production", "gone")
 
-    with pytest.raises(DifferenceError, match=r"there are 4 in the source and 6 in the target.* erase it there too"):
+    with pytest.raises(DifferenceError, match=r"there are 4 in the source and 6 in the target.* copy into a new store"):
         copy(source, target, silently)
     target.erase_identity("production", "gone")
     assert 1_502 == copy(source, target, silently).counts["evaluations"]

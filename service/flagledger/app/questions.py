@@ -141,7 +141,9 @@ class Reader:
 def _journal_state(journal: SqliteJournal, max_bytes: int, reader: Reader) -> JournalState:
     """Return how far the store is behind the journal. Blocks."""
     stream = reader.store().stream()
-    return journal_state(journal, max_bytes, stream.position if stream is not None else 0)
+    # Bound to another journal just now: the next question is refused.
+    applied = stream.position if stream is not None and stream.identity == journal.identity else 0
+    return journal_state(journal, max_bytes, applied)
 
 
 def _always() -> bool:

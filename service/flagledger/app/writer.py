@@ -41,6 +41,7 @@ _OPEN_POLL_SECONDS: Final = 0.01
 # Less than what the supervisor gives a child to be ready.
 _OPEN_SECONDS: Final = 20.0
 _QUESTION_SECONDS: Final = 1.0
+_MAX_SAID: Final = 1_000
 _MEANWHILE: Final = "Evaluations are taken in meanwhile, and wait in the journal."
 _SINK_FILE: Final = "sink.json"
 
@@ -128,7 +129,11 @@ async def _opened(writer: Writer) -> str:
         await asyncio.sleep(_OPEN_POLL_SECONDS)
     if writer.refused is not None:
         raise CannotRunError(str(writer.refused))
-    return "" if writer.last_error is None else f"The store cannot be used yet: {writer.last_error} {_MEANWHILE}"
+    if writer.last_error is None:
+        return ""
+    # It may quote a server, and is shown on a terminal.
+    said = "".join(character if character.isprintable() else " " for character in writer.last_error[:_MAX_SAID])
+    return f"The store cannot be used yet: {said} {_MEANWHILE}"
 
 
 async def _observe(journal: SqliteJournal) -> None:

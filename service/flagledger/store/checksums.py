@@ -55,14 +55,18 @@ _END: Final = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Since:
-    """What belongs to a checksum: what was received at or behind a time, and set aside at or behind a position."""
+    """
+    What belongs to a checksum: evaluations and discards received at or behind a time each, since a store drops the ones before
+    the others, and what was set aside at or behind a position.
+    """
 
-    received: int = _BEGINNING
+    evaluations: int = _BEGINNING
+    discards: int = _BEGINNING
     set_aside: int = _BEGINNING
 
     def of(self, kind: str) -> int:
-        """Return the bound of *kind*."""
-        return self.set_aside if kind == "set-aside entries" else self.received
+        """Return the bound of *kind*, one of `KINDS`."""
+        return dict(zip(KINDS, (self.evaluations, self.discards, self.set_aside), strict=True))[kind]
 
 
 @dataclass(slots=True)
@@ -134,9 +138,9 @@ class Checksum:
         return sum(sums.extent.looked for sums in self._kinds.values()) - sum(self.sum(kind).count for kind in KINDS)
 
     def since(self) -> Since:
-        """Return bounds that leave out only what is older than everything here."""
-        received = min(self._kinds[kind].extent.earliest for kind in ("evaluations", "discards"))
-        return Since(received=received, set_aside=self._kinds["set-aside entries"].extent.earliest)
+        """Return bounds that leave out only what is older than everything of its kind here."""
+        evaluations, discards, set_aside = (self._kinds[kind].extent.earliest for kind in KINDS)
+        return Since(evaluations=evaluations, discards=discards, set_aside=set_aside)
 
     def difference(self, other: Checksum) -> tuple[str, int, int, int, int] | None:
         """

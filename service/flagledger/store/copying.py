@@ -157,7 +157,7 @@ def _checked(source: Store, target: Store, stream: Stream) -> int:
         if difference:
             raise CopyRefusedError(
                 "What the target holds already is not of this source, or something was erased in one of them alone: "
-                f"{difference} Erase it in the other too, or copy into a new store."
+                f"{difference} Copy into a new store."
             )
     return position
 
@@ -209,7 +209,7 @@ def _compared(
     if difference:
         raise DifferenceError(
             f"What was copied is not what the source holds: {difference} What was erased from the source after it was copied "
-            "is still in the target; erase it there too, or copy into a new store."
+            "is still in the target: then copy into a new store."
         )
     counts = {kind: mine.sum(kind).count for kind in KINDS}
     mine.close()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
@@ -14,7 +15,9 @@ from flagledger.store.clickhouse.address import Address, parse
 from flagledger.store.clickhouse.client import Clients, Reader, meaning, meant
 from flagledger.store.clickhouse.store import ClickHouseStore
 from flagledger.store.errors import DiskFullError, Interrupt, QuestionEndedError, StoreError, UnreadableError
-from store.clickhouse.applying import asking
+from flagledger.store.questions import Filter
+from store import filled
+from store.clickhouse.applying import Open, asking
 from support.chdb import directory, fresh_url
 
 SERVER = Address(database="flags", host="127.0.0.1", port=1, user="ann", password="s3cret")
@@ -262,3 +265,33 @@ def test_a_reader_sees_what_was_committed(store: ClickHouseStore) -> None:
         assert 0 == reader.visible
     with store._reading(None) as reader:
         assert (8 << 16) - 1 == reader.visible
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"max_result_rows": 1_000, "max_block_size": 1_000, "result_overflow_mode": "break"},
+        {"max_rows_to_read": 1_000, "max_block_size": 1_000, "read_overflow_mode": "break"},
+        {"limit": 5},
+    ],
+    ids=str,
+)
+def test_a_profile_that_breaks_answers_off(
+    open_store: Open, url: str, monkeypatch: pytest.MonkeyPatch, profile: dict[str, Any]
+) -> None:
+    """What a server's profile would leave out in silence is there, or the answer is an error: a copy never lacks rows."""
+    ledger = filled.many_rows(open_store())
+    asked = Filter(environment=ledger.environment("production"))
+    monkeypatch.setattr(client, "_SETTINGS", profile | dict(client._SETTINGS))
+    reader = ClickHouseStore(url, read_only=True)
+    try:
+        for read in (
+            lambda: sum(batch.num_rows for batch in reader.export(asked, 0).batches),
+            lambda: sum(found.rows.num_rows for found in reader.applied(0)),
+        ):
+            try:
+                assert filled.MANY == read()
+            except StoreError as error:
+                assert "limit" in str(error).lower()  # noqa: PT017  # either is right
+    finally:
+        reader.close()

@@ -124,6 +124,15 @@ def test_other_partial_writes(stub: InfluxStub, said: str) -> None:
     assert sums_of([*rows[:1], *rows[2:]]) == stub.sums()
 
 
+@pytest.mark.parametrize("name", ["points beyond retention policy dropped=1", "field type conflict: input field"])
+def test_a_name_that_a_sender_has_chosen_is_no_word_of_the_servers(stub: InfluxStub, name: str) -> None:
+    """An error that quotes a feature is read as what it is: only that line is refused, and it is counted."""
+    error = f'partial write: max-values-per-tag limit exceeded (60/50): … value="{name}" dropped=3'
+    stub.answer = lambda request: refusal(400, error) if "f00001" in request.body else None
+
+    assert sent(3, 1, error) == sink_of(stub).send(table(*rows_of(4)), {}, 0)
+
+
 def test_posts_become_smaller(stub: InfluxStub) -> None:
     """What is too large is halved until it is not, and later posts are no larger; nothing is lost or refused."""
 

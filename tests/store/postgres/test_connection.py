@@ -29,6 +29,8 @@ Open = Callable[..., PostgresStore]
         "postgresql://role:s3cr3t@host/db?schema=a&schema=b",
         "postgresql://role:s3cr3t@host/db?schema=" + "x" * 64,
         "postgresql://role:s3cr3t@host/db?no_parameter=s3cr3t",
+        "postgresql://role@host/db?password=abc&s3cr3t",
+        "postgresql://role@host/db?password=abc&s3cr3t=x",
         "mysql://role:s3cr3t@host/db",
     ],
 )
@@ -42,10 +44,18 @@ def test_urls_that_are_none_are_refused_without_being_quoted(url: str) -> None:
     assert refusal.value.__cause__ is None
 
 
-def test_a_parameter_that_nobody_knows_is_named() -> None:
-    """Who mistypes a parameter is told which one."""
-    with pytest.raises(AddressError, match="knows: ssl_mode\\."):
+def test_a_mistyped_parameter() -> None:
+    """Who mistypes a parameter is told which one is likely meant, and not what was written: it may be part of a password."""
+    with pytest.raises(AddressError, match=r"was one meant to be sslmode\?$"):
         address_of("postgresql://role@host/db?schema=a&ssl_mode=require")
+    with pytest.raises(AddressError) as refusal:
+        address_of("postgresql://host/db?user=x&password=abc&defgh")
+    assert "defgh" not in str(refusal.value)
+
+
+def test_parameters_as_libpq_takes_them() -> None:
+    """What libpq takes in a URL alone is taken."""
+    assert "require" == address_of("postgresql://role@host/db?ssl=true").parameters["sslmode"]
 
 
 def test_the_schema_is_taken_out_of_the_url() -> None:

@@ -56,6 +56,25 @@ _SETTINGS: Final[Mapping[str, str | int]] = {
     "join_use_nulls": 0,
     "prefer_column_name_to_alias": 0,
     "transform_null_in": 0,
+    # What a profile limits is refused, and never broken off: an answer is whole or none.
+    "limit": 0,
+    "offset": 0,
+    **dict.fromkeys(
+        (
+            "distinct_overflow_mode",
+            "group_by_overflow_mode",
+            "join_overflow_mode",
+            "read_overflow_mode",
+            "read_overflow_mode_leaf",
+            "result_overflow_mode",
+            "set_overflow_mode",
+            "sort_overflow_mode",
+            "timeout_overflow_mode",
+            "timeout_overflow_mode_leaf",
+            "transfer_overflow_mode",
+        ),
+        "throw",
+    ),
     # When an insert returns, the rows are there.
     "async_insert": 0,
 }

@@ -34,11 +34,14 @@ from flagledger.store.sinks import Memory, Sent, SinkError
 POST_LINES: Final = 5_000
 
 _MAX_SAID: Final = 300
+# Anchored, since an error may quote what a sender has chosen. Before it stands what each version puts there.
+_PARTIAL: Final = r"(?:failure writing points(?: to database)?: )?(?:partial write: )?"
 _TOO_OLD: Final = re.compile(
-    r"points beyond retention policy dropped=([0-9]{1,9})|dropped ([0-9]{1,9}) points outside retention policy"
+    _PARTIAL
+    + "(?:points beyond retention policy dropped=([0-9]{1,9})|dropped ([0-9]{1,9}) points outside retention policy)"
 )
 # Whole periods are refused for it, and would be lost line by line until somebody looks.
-_OTHERS_FIELD: Final = "field type conflict"
+_OTHERS_FIELD: Final = re.compile(_PARTIAL + "field type conflict: ")
 _REFUSALS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 _UNAUTHORIZED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
@@ -127,7 +130,7 @@ class InfluxSink:
                 count.refuse(min(dropped, len(lines)), said)
                 count.taken += max(len(lines) - dropped, 0)
                 return []
-            if _OTHERS_FIELD in answer.error:
+            if _OTHERS_FIELD.match(answer.error):
                 raise SinkError(
                     f"InfluxDB at {self._address.name} holds {MEASUREMENT} with another type of count already: {said}. Somebody "
                     "else writes there: give the sink a database or bucket of its own, or drop that measurement.",
@@ -170,5 +173,5 @@ def _halved(lines: Sequence[str], count: _Count, reason: str) -> list[Sequence[s
 
 def _too_old(error: str) -> int:
     """Return how many lines *error* says are too old, in the words of one version or another."""
-    found = _TOO_OLD.search(error)
+    found = _TOO_OLD.match(error)
     return int(found[1] or found[2]) if found else 0

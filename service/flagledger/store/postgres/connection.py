@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote
@@ -95,14 +96,10 @@ def address_of(url: str) -> Address:
     schemas = [value for name, value in parameters if name == "schema"] or [DEFAULT_SCHEMA]
     parameters = [(name, value) for name, value in parameters if name != "schema"]
     rest = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in parameters)
-    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
-    # A name in its usual form is no part of a password.
-    if unknown := [name for name, _ in parameters if name not in known and re.fullmatch("[a-z_]{1,63}", name)]:
-        raise AddressError(f"The store's URL has a parameter that neither libpq nor the store knows: {unknown[0]}.")
     try:
         given = conninfo_to_dict(f"{base}?{rest}")
     except psycopg.ProgrammingError:
-        raise AddressError(_NO_URL) from None
+        raise AddressError(_NO_URL + _hint(name for name, _ in parameters)) from None
     port = str(given.get("port", ""))
     if len(schemas) != 1 or not _is_name(schemas[0]) or not re.fullmatch(r"[0-9,]*", port):
         raise AddressError(_NO_URL)
@@ -115,6 +112,14 @@ _NO_URL: Final = (
     "The store's URL is none of a PostgreSQL database: postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA, in which "
     "characters that have a meaning in one are written as %XX; a schema has at most 63 bytes."
 )
+
+
+def _hint(names: Iterable[str]) -> str:
+    """Return which parameter may have been meant: what was written instead is not said, it may be part of a password."""
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    meant = (difflib.get_close_matches(name, known, 1) for name in names if name not in known)
+    found = sorted({name for close in meant for name in close})
+    return f" Of its parameters, was one meant to be {' or '.join(found)}?" if found else ""
 
 
 def _is_name(schema: str) -> bool:

@@ -276,7 +276,11 @@ def _permitted(connection: Connection, schema: str) -> Iterator[None]:
 
 def _may_not(connection: Connection, schema: str, reason: str) -> StoreError:
     role, database = connection.info.user, connection.info.dbname
+    helps = (
+        f'ALTER SCHEMA "{schema}" OWNER TO "{role}"'
+        if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchall()
+        else f'GRANT CREATE ON DATABASE "{database}" TO "{role}", or CREATE SCHEMA "{schema}" AUTHORIZATION "{role}"'
+    )
     return StoreError(
-        f"The role {role} may not make the tables in the schema {schema} ({reason}). They must be its own: "
-        f'GRANT CREATE ON DATABASE "{database}" TO "{role}", or CREATE SCHEMA "{schema}" AUTHORIZATION "{role}".'
+        f"The role {role} may not make the tables in the schema {schema} ({reason}). They must be its own: {helps}."
     )
