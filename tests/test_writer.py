@@ -89,7 +89,6 @@ class Counting:
 
     def __init__(self) -> None:
         self.rows = self.entries_set_aside = self.failures = self.rows_dropped = 0
-        self.waiting = -1
 
     def applied(self, rows: int) -> None:
         """Count."""
@@ -102,10 +101,6 @@ class Counting:
     def store_failed(self) -> None:
         """Count."""
         self.failures += 1
-
-    def unapplied(self, entries: int) -> None:
-        """Keep."""
-        self.waiting = entries
 
     def dropped(self, rows: int) -> None:
         """Count."""
@@ -163,7 +158,7 @@ def test_entries_become_rows(tmp_path: Path, start: Start) -> None:
     journal, metrics = MemoryJournal(), Counting()
     journal.add()
     writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), metrics=metrics)
-    until(lambda: metrics.waiting == 0)
+    until(lambda: writer.unapplied(99) == 0)
     journal.add()
     journal.add()
     until(lambda: writer.position() == 3)
@@ -226,7 +221,7 @@ def test_bad_entries_are_found_and_set_aside(tmp_path: Path, start: Start, bad: 
     for position in range(1, 21):
         journal.add(MALFORMED if position in bad else None)
     writer = start(journal, lambda: DuckDBStore(tmp_path / "store"), metrics=metrics)
-    until(lambda: metrics.waiting == 0)
+    until(lambda: writer.unapplied(99) == 0)
     writer.stop()
 
     assert expected(*set(range(1, 21)) - bad) == reopened(tmp_path / "store")

@@ -88,6 +88,7 @@ class Writer:
         last_error: Sentence about the attempt that failed last; None once one has succeeded again.
         opened: Whether the store has been opened at some time.
         refused: What was wrong, where the last attempt failed in a way that no further one will mend; None otherwise.
+        step_began: When what is being done at the moment began, in monotonic seconds; None in a pause.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Writer:
         self.last_error: str | None = None
         self.opened = False
         self.refused: StoreError | None = None
+        self.step_began: float | None = None
         self._journal = journal
         self._open_store = open_store
         self._metrics = metrics
@@ -158,6 +160,11 @@ class Writer:
         self.store()
         return self._position
 
+    def unapplied(self, held: int) -> int:
+        """Return how many of the *held* entries of the journal the store lacks, as far as is known. Blocks for a moment."""
+        # Before the store was opened nobody knows how far it is; what the journal has trimmed was applied.
+        return min(held, max(self._journal.last_position() - self._position, 0))
+
     def erase(self, environment: str, identity_identifier: str) -> int:
         """
         Erase what was recorded of an identity, and what the journal holds of it; return how many rows of the store that were.
@@ -180,13 +187,16 @@ class Writer:
         backoff = FIRST_BACKOFF_SECONDS
         moved = False
         while not self._stopping.is_set():
+            self.step_began = time.monotonic()
             try:
                 had_moved, moved = moved, self._step()
             except Exception as error:  # noqa: BLE001  # the loop outlives whatever an attempt runs into
+                self.step_began = None
                 self._failed(error, backoff)
                 self._pause(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
                 continue
+            self.step_began = None
             backoff = FIRST_BACKOFF_SECONDS
             if self.last_error is not None:
                 get_logger().info("applying to the store goes on again")
@@ -220,7 +230,6 @@ class Writer:
         store.maintain()
         self._trim(store)
         self._position = store.position(self._journal.identity)
-        self._metrics.unapplied(max(self._journal.last_position() - self._position, 0))
         # What is old is not what a stop waits for.
         dropped = 0 if self._stopping.is_set() else self._retention.drop(store)
         if dropped:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -62,6 +63,18 @@ def test_a_store_is_copied() -> None:
     )
     assert ["A service goes on with the same data directory and --store duckdb:target"] == lines[2:]
     assert Stream(identity="journal", position=4) == position(Path("target"))
+
+
+def test_what_it_writes_is_for_its_user_alone() -> None:
+    """A store holds people in clear: a file is made readable by nobody else, whatever the shell's umask."""
+    recorded(Path("source"))
+    before = os.umask(0o022)
+    try:
+        run("copy", "--from", "duckdb:source", "--to", "duckdb:target")
+    finally:
+        os.umask(before)
+
+    assert 0o600 == Path("target").stat().st_mode & 0o777
 
 
 def test_it_is_run_again(tmp_path: Path) -> None:

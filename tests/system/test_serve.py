@@ -341,7 +341,11 @@ def test_store_that_is_away(server_factory: Callable[..., RunningServer]) -> Non
     while "wait in the journal" not in server.log() and time.monotonic() < deadline:
         time.sleep(0.05)
 
+    while "flagledger_unapplied_entries 1.0" not in metrics(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
     assert 202 == taken_in
+    assert "flagledger_unapplied_entries 1.0" in metrics(server)
     said = server.log().partition("Flagledger listens on")[2]
     assert "The store cannot be used yet: d on 127.0.0.1" in said
     assert "Evaluations are taken in meanwhile, and wait in the journal." in said

@@ -14,7 +14,7 @@ counted.rejected("demo", "evaluations[].value", 1)
 counted.refused_by_http(404)
 counted.call("grpc", "Record", 0, 0.001)
 metrics.WriterMetrics().applied(3)
-metrics.observe_journal(10, 2, 0.5)
+metrics.observe_journal(10, 2, 0.5, 1)
 """
 READING = """
 from flagledger.telemetry import metrics

@@ -37,6 +37,7 @@ from flagledger.v1 import query_service_pb2
 from flagledger.writer import Writer
 
 _OBSERVE_SECONDS: Final = 1.0
+_LONG_SECONDS: Final = 30.0
 _OPEN_POLL_SECONDS: Final = 0.01
 # Less than what the supervisor gives a child to be ready.
 _OPEN_SECONDS: Final = 20.0
@@ -85,7 +86,7 @@ async def run(config: Config, settings: ProcessSettings) -> None:
         lacking = await _opened(writer)
         gc.freeze()
         report(ready=True, lacking=lacking)
-        observing = asyncio.create_task(_observe(journal))
+        observing = asyncio.create_task(_observe(journal, writer))
         await stopping.wait()
         observing.cancel()
     finally:
@@ -136,10 +137,19 @@ async def _opened(writer: Writer) -> str:
     return f"The store cannot be used yet: {said} {_MEANWHILE}"
 
 
-async def _observe(journal: SqliteJournal) -> None:
-    """Keep the gauges of the journal."""
+async def _observe(journal: SqliteJournal, writer: Writer) -> None:
+    """Keep the gauges of the journal, and say where the store keeps the writer waiting, which cannot say so itself."""
+    said: float | None = None
     while True:
         with contextlib.suppress(FlagledgerError):
             lag = await asyncio.to_thread(journal.lag)
-            metrics.observe_journal(lag.bytes, lag.entries, lag.oldest_age)
+            unapplied = await asyncio.to_thread(writer.unapplied, lag.entries)
+            metrics.observe_journal(lag.bytes, lag.entries, lag.oldest_age, unapplied)
+        began = writer.step_began
+        if began is not None and began != said and time.monotonic() - began > _LONG_SECONDS:
+            said = began
+            get_logger().warning(
+                "the store does not answer, or works on something long; what is recorded waits in the journal",
+                seconds=round(time.monotonic() - began),
+            )
         await asyncio.sleep(_OBSERVE_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -68,7 +69,8 @@ def copy(*, source_url: str, target_url: str, as_json: bool) -> None:
     configure("copy")
     began = clock()
     try:
-        copied = _copied(source_url, target_url)
+        with _private():
+            copied = _copied(source_url, target_url)
     except KeyboardInterrupt:
         raise Fault(
             "The copy was stopped. What is in the target stays: run the same command again, and it goes on from there."
@@ -133,6 +135,16 @@ def _opened(stack: ExitStack, option: str, url: str, open_: Callable[[str], Stor
         raise Fault(f"{option}: {visible(str(error))}") from None
     stack.callback(store.close)
     return store
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    """Let files that the block makes be read by nobody else: a store holds identities and traits in clear."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
@@ -276,7 +288,8 @@ def _sentences(copied: Copied, source_url: str, target_url: str, seconds: float)
         )
     if not is_embedded(source_url):
         yield "If a service has gone on recording into the source, run the same command again for what came meanwhile."
-    yield f"A service goes on with the same data directory and --store {mask_url(target_url)}"
+    setting = "--store " if is_embedded(target_url) else "FLAGLEDGER_STORE="
+    yield f"A service goes on with the same data directory and {setting}{mask_url(target_url)}"
 
 
 def _counted(number: int, one: str, several: str) -> str:

@@ -310,7 +310,8 @@ class QueryServicer:
         except TimeoutError:
             raise FlagledgerError(
                 Reason.QUESTION_TOO_LONG,
-                f"The question took longer than {self._seconds:g} s and was ended. Narrow its period.",
+                f"The question took longer than {self._seconds:g} s and was ended: narrow its period, unless it is the store "
+                "that does not answer.",
             ) from None
         except TooManyBucketsError as error:
             requests.refuse([FieldViolation(field="bucket", description=str(error))])

@@ -17,9 +17,6 @@ class WriterMetrics(Protocol):
     def store_failed(self) -> None:
         """Count an attempt that failed and is made again."""
 
-    def unapplied(self, entries: int) -> None:
-        """Set how many *entries* of the journal the store does not hold yet."""
-
     def dropped(self, rows: int) -> None:
         """Count *rows* that outlived their retention and were dropped."""
 
@@ -34,9 +31,6 @@ class NullWriterMetrics:
         """Ignore it."""
 
     def store_failed(self) -> None:
-        """Ignore it."""
-
-    def unapplied(self, entries: int) -> None:
         """Ignore it."""
 
     def dropped(self, rows: int) -> None:

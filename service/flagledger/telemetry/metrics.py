@@ -80,8 +80,9 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-def observe_journal(size: int, entries: int, oldest_age: float) -> None:
-    """Set the gauges of the journal: bytes, entries, and the age of the oldest in seconds."""
+def observe_journal(size: int, entries: int, oldest_age: float, unapplied: int) -> None:
+    """Set the gauges of the journal: bytes, entries, the age of the oldest in seconds, and entries that the store lacks."""
+    UNAPPLIED.set(unapplied)
     JOURNAL_BYTES.set(size)
     JOURNAL_ENTRIES.set(entries)
     JOURNAL_AGE.set(oldest_age)
@@ -162,10 +163,6 @@ class WriterMetrics:
     def store_failed(self) -> None:
         """Count an attempt that failed and is made again."""
         STORE_FAILURES.inc()
-
-    def unapplied(self, entries: int) -> None:
-        """Set how many *entries* of the journal the store does not hold yet."""
-        UNAPPLIED.set(entries)
 
     def dropped(self, rows: int) -> None:
         """Count *rows* that outlived their retention and were dropped."""

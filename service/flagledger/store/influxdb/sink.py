@@ -144,7 +144,8 @@ class InfluxSink:
         name = f"InfluxDB at {self._address.name}"
         if status in _UNAUTHORIZED:
             return SinkError(
-                f"{name} refuses the user and password, or the token, of the sink's URL ({status}){said}.",
+                f"{name} refuses the user and password, or the token, of the sink's URL, or lacks its right to write "
+                f"({status}){said}.",
                 lasting=True,
             )
         if status == HTTPStatus.NOT_FOUND:

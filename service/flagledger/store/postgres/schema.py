@@ -211,7 +211,7 @@ def _migrate(connection: Connection, schema: str) -> None:
         for statement in statements:
             connection.execute(statement)
         connection.execute("INSERT INTO migrations (version) VALUES (%s)", (number,))
-    get_logger().info("the tables in PostgreSQL were migrated", schema=schema, version=VERSION)
+    get_logger().info("the tables in PostgreSQL are of this version now", schema=schema, version=VERSION)
 
 
 def _version(connection: Connection, schema: str) -> int | None:
@@ -276,11 +276,14 @@ def _permitted(connection: Connection, schema: str) -> Iterator[None]:
 
 def _may_not(connection: Connection, schema: str, reason: str) -> StoreError:
     role, database = connection.info.user, connection.info.dbname
+    owners = connection.execute(
+        "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s", (schema,)
+    ).fetchall()
     helps = (
-        f'ALTER SCHEMA "{schema}" OWNER TO "{role}"'
-        if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchall()
-        else f'GRANT CREATE ON DATABASE "{database}" TO "{role}", or CREATE SCHEMA "{schema}" AUTHORIZATION "{role}"'
+        f"It is of the role {owners[0][0]}: give that one in the URL, or another schema as ?schema=NAME, or, as long as it holds "
+        f'nothing, ALTER SCHEMA "{schema}" OWNER TO "{role}".'
+        if owners
+        else f'They must be its own: GRANT CREATE ON DATABASE "{database}" TO "{role}", or CREATE SCHEMA "{schema}" '
+        f'AUTHORIZATION "{role}".'
     )
-    return StoreError(
-        f"The role {role} may not make the tables in the schema {schema} ({reason}). They must be its own: {helps}."
-    )
+    return StoreError(f"The role {role} may not make the tables in the schema {schema} ({reason}). {helps}")
