@@ -193,6 +193,19 @@ def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", stores.shared_kinds())
+def test_a_source_without_anything_makes_no_target(tmp_path: Path, kind: str) -> None:
+    """Where a server holds nothing under that name, that is said, without a word of going on, and no file is made."""
+    url = stores.url_of(kind, tmp_path / "store")
+    before = sorted(tmp_path.iterdir())
+    result = run("copy", "--from", url, "--to", "duckdb:target")
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert result.stderr.startswith("flagledger: --from: ")
+    assert "Run the same command again" not in result.stderr
+    assert before == sorted(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [

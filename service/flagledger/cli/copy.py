@@ -105,7 +105,7 @@ def _copied(source_url: str, target_url: str) -> Copied:
     from flagledger.store.opening import open_store  # noqa: PLC0415 - the same
 
     with ExitStack() as stack:
-        source = _opened(stack, "--from", source_url, open_source, _SOURCE_HELD)
+        source = _opened(stack, "--from", source_url, lambda url: _read(open_source(url)), _SOURCE_HELD)
         target = _opened(stack, "--to", target_url, open_store, _TARGET_HELD)
         try:
             with _progress() as on_step, _stopping() as stop:
@@ -135,6 +135,16 @@ def _opened(stack: ExitStack, option: str, url: str, open_: Callable[[str], Stor
         raise Fault(f"{option}: {visible(str(error))}") from None
     stack.callback(store.close)
     return store
+
+
+def _read(source: Store) -> Store:
+    """Return *source* once it has answered: where it cannot, no target is made."""
+    try:
+        source.stream()
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 @contextmanager
