@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,15 @@ from support.server import KIT_ENVIRONMENTS, RunningServer, start_server
 # How long an example takes is the machine's business.
 hypothesis.settings.register_profile("flagledger", deadline=None)
 hypothesis.settings.load_profile("flagledger")
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Put back what commands that are run within this process have set for theirs."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")
