@@ -5,8 +5,8 @@ All checks of schemathesis are made but two, which cannot hold for any document 
 
 * `positive_data_acceptance`: much of what a schema lets through is refused for what JSON Schema has no word for. Which
   refusals may be is for each test to say.
-* `negative_data_rejection`: of two spellings of one field the last counts, whatever the first one is; and a parameter that
-  is null is not sent. `refused` is the same check but for those.
+* `negative_data_rejection`: of two spellings of one field the last counts, whatever the first one is; a parameter that is
+  null is not sent, and one that is a list of one thing is sent as that thing. `refused` is the same check but for those.
 """
 
 from __future__ import annotations
@@ -58,9 +58,14 @@ def fits(case: Any) -> bool:
 
 
 def refused(context: Any, response: Any, case: Any) -> None:
-    """Check that what does not fit the document is refused, unless another spelling hides it, or it is not sent."""
-    if not spelled_twice(case.body) and None not in (case.query or {}).values():
+    """Check that what does not fit the document is refused, unless another spelling hides it, or it is not sent as it is."""
+    if not spelled_twice(case.body) and not any(map(sent_otherwise, (case.query or {}).values())):
         negative_data_rejection(context, response, case)
+
+
+def sent_otherwise(value: Any) -> bool:
+    """Tell whether a parameter's *value* looks like another one in a query: `[0.0]` is sent as `0.0`, null and `[]` are not."""
+    return value is None or (isinstance(value, list) and len(value) <= 1)
 
 
 def spelled_twice(value: Any) -> bool:
