@@ -130,7 +130,10 @@ def test_a_name_that_a_sender_has_chosen_is_no_word_of_the_servers(stub: InfluxS
     error = f'partial write: max-values-per-tag limit exceeded (60/50): … value="{name}" dropped=3'
     stub.answer = lambda request: refusal(400, error) if "f00001" in request.body else None
 
-    assert sent(3, 1, error) == sink_of(stub).send(table(*rows_of(4)), {}, 0)
+    rows = rows_of(4)
+
+    assert sent(3, 1, error) == sink_of(stub).send(table(*rows), {}, 0)
+    assert sums_of([*rows[:1], *rows[2:]]) == stub.sums()
 
 
 def test_posts_become_smaller(stub: InfluxStub) -> None:

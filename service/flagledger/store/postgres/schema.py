@@ -180,13 +180,10 @@ def check_version(connection: Connection, schema: str) -> None:
         ((version,),) = connection.execute("SELECT max(version) FROM migrations").fetchall()
     except psycopg.errors.UndefinedTable as error:
         connection.rollback()
-        used = connection.execute(
-            "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = %s", (schema,)
-        ).fetchall()
         raise StoreError(
             f"The role {connection.info.user} may not use the schema {schema}: GRANT USAGE ON SCHEMA, and GRANT SELECT ON ALL "
             "TABLES IN SCHEMA."
-            if used == [(False,)]
+            if _is_barred(connection, schema)
             else f"The schema {schema} holds no evaluations yet: the writer makes its tables when it starts."
         ) from error
     if version == VERSION:
@@ -249,11 +246,16 @@ def _make_schema(connection: Connection, schema: str) -> None:
 
 def _check_use(connection: Connection, schema: str) -> None:
     # A schema that may not be used is passed over without a word: tables would be made, and rows be lost, in `pg_temp`.
+    if _is_barred(connection, schema):
+        raise _may_not(connection, schema, "it may not use the schema")
+
+
+def _is_barred(connection: Connection, schema: str) -> bool:
+    """Return whether *schema* is there, and the role may not use it."""
     used = connection.execute(
         "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = %s", (schema,)
     ).fetchall()
-    if used == [(False,)]:
-        raise _may_not(connection, schema, "it may not use the schema")
+    return used == [(False,)]
 
 
 def _check_encoding(connection: Connection) -> None:
