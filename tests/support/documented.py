@@ -21,6 +21,9 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 Check = Callable[[Any, Any, Any], Any]
 
+# What a `date-time` of JSON Schema may be and a Timestamp may not: year 1 east of Greenwich, a leap second.
+NO_TIMESTAMPS = ("lies outside the years 0001 to 9999", "is not a moment of the calendar")
+
 
 def play(operation: Any, cases: int, *checks: Check, **how: Any) -> Counter[int]:
     """
