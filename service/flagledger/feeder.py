@@ -30,7 +30,7 @@ from flagledger.store.errors import Interrupt, StoreError
 from flagledger.store.sink_progress import Progress, ProgressFile
 from flagledger.store.sinks import Sent, Sink, SinkError
 from flagledger.telemetry.counting import FeederMetrics, NullFeederMetrics
-from flagledger.telemetry.logging import get_logger
+from flagledger.telemetry.logging import Sparing, get_logger
 
 PAUSE_SECONDS: Final = 1.0
 RANGE_ENTRIES: Final = 4_096
@@ -99,7 +99,7 @@ class Feeder:
         # Two journals that feed one database must not overwrite each other's points.
         self._shift = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big")
         self._progress: Progress | None = None
-        self._said: dict[str, float] = {}
+        self._log = Sparing(_SAY_AGAIN_SECONDS)
         self._interrupt = Interrupt()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="feeder", daemon=True)
@@ -146,7 +146,7 @@ class Feeder:
         self._metrics.behind(max(position - progress.position, 0))
         if position < (progress.begun or progress.position):
             # It lost its log, and applies what it held once more; or it was put back as it was before.
-            self._say(
+            self._log.warning(
                 "the store is behind what the sink was sent; what it applies up to there is not sent again",
                 store=position,
                 sink=progress.begun or progress.position,
@@ -210,7 +210,7 @@ class Feeder:
         self._metrics.sent(sent.taken, sent.refused)
         if sent.refused:
             self.refused_lines += sent.refused
-            self._say(
+            self._log.warning(
                 "the sink refuses counts for good; they are left out there",
                 sink=self._sink.target,
                 lines=self.refused_lines,
@@ -233,20 +233,12 @@ class Feeder:
             # It was closed, or is being opened again: as any moment without a store.
             pause = min(backoff, self._pause_seconds)
         if str(error) != self.last_error:
-            self._said.pop(_WAITING, None)
+            self._log.renew(_WAITING)
         self.last_error = str(error)
         self.failures += 1
         # The loop goes on even where nobody can be told.
         with contextlib.suppress(Exception):
             self._metrics.sink_failed()
             known = isinstance(error, SinkError | StoreError)
-            self._say(_WAITING, error=str(error), exc_info=None if known else error)
+            self._log.warning(_WAITING, error=str(error), exc_info=None if known else error)
         return pause
-
-    def _say(self, event: str, **values: object) -> None:
-        """Log *event*, once a minute for as long as it lasts."""
-        now = time.monotonic()
-        if now < self._said.get(event, now):
-            return
-        self._said[event] = now + _SAY_AGAIN_SECONDS
-        get_logger().warning(event, **values)

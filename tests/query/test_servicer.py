@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from flagledger.catalog.base import Environment
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.front import grpc as grpc_front
@@ -440,6 +441,23 @@ async def test_a_store_that_is_not_there_is_a_clear_answer(serve: Serve) -> None
         assert Reason.STORE_UNAVAILABLE == caught.value.reason
         assert caught.value.retry_after is not None
         assert "/secret" not in caught.value.message
+
+
+async def test_a_store_that_is_not_there_is_said_once(serve: Serve) -> None:
+    """However many questions a store does not answer, the log says so in one line, with the reason."""
+
+    def provider() -> Store:
+        raise StoreError("The server is away.")
+
+    servicer = serve(provider=provider)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(20):
+            with pytest.raises(FlagledgerError):
+                await answer_of(servicer, "ListFeatures", REQUESTS["ListFeatures"](environment="production"))
+
+    assert [("a question could not be answered", "The server is away.")] == [
+        (log["event"], log["error"]) for log in logs
+    ]
 
 
 async def test_the_store_is_asked_in_threads(serve: Serve, store: DuckDBStore) -> None:

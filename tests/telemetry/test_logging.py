@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
+from flagledger.telemetry.logging import Sparing
 
 CODE = """
 import logging, threading, warnings
@@ -60,6 +62,34 @@ def test_lines() -> None:
     assert all("timestamp" in line for line in lines)
     assert 1 == lines[0]["number"]
     assert all("ZeroDivisionError" in line["exception"] for line in lines[3:5])
+
+
+def test_what_is_met_often_is_said_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line stands for those like it that follow within its time; the next one counts them, and no other event is hidden."""
+    now = 100.0
+    monkeypatch.setattr("flagledger.telemetry.logging.time.monotonic", lambda: now)
+    sparing = Sparing(10.0)
+    with structlog.testing.capture_logs() as logs:
+        for error in ("first", "second", "third"):
+            sparing.warning("it failed", error=error)
+        sparing.warning("it is late")
+        now = 109.9
+        sparing.warning("it failed", error="fourth")
+        now = 110.0
+        sparing.warning("it failed", error="fifth")
+        now = 120.0
+        sparing.warning("it failed", error="sixth")
+        sparing.renew("it failed")
+        sparing.warning("it failed", error="seventh")
+
+    assert [
+        {"event": "it failed", "error": "first"},
+        {"event": "it is late"},
+        {"event": "it failed", "error": "fifth", "unsaid": 3},
+        {"event": "it failed", "error": "sixth"},
+        {"event": "it failed", "error": "seventh"},
+    ] == [{key: value for key, value in log.items() if key != "log_level"} for log in logs]
+    assert {"warning"} == {log["log_level"] for log in logs}
 
 
 def test_lines_on_a_terminal() -> None:

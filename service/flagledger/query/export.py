@@ -25,13 +25,14 @@ from flagledger.query.threads import Threads, end
 from flagledger.store.base import Store
 from flagledger.store.errors import Interrupt, StoreError
 from flagledger.store.questions import Filter
-from flagledger.telemetry.logging import get_logger
+from flagledger.telemetry.logging import Sparing
 
 LAST_POSITION_METADATA: Final = "x-last-position"
 PIECE_BYTES: Final = 1 << 20
 
 _THREADS: Final = 2
 _RETRY_SECONDS: Final = 10.0
+_SAY_AGAIN_SECONDS: Final = 10.0
 MAX_OPEN: Final = 8
 """Exports that are under way at the same time."""
 
@@ -53,6 +54,7 @@ class Exports:
 
     def __init__(self, store_provider: Callable[[], Store], *, threads: int = _THREADS, open_: int = MAX_OPEN) -> None:
         self._store_provider = store_provider
+        self._log = Sparing(_SAY_AGAIN_SECONDS)
         self._threads = Threads("export", threads)
         self._most = open_
         self._open = 0
@@ -99,7 +101,7 @@ class Exports:
             step: Future[_T] = self._threads.submit(work, interrupt)
             return await asyncio.wrap_future(step)
         except StoreError as error:
-            get_logger().warning("an export broke off", error=str(error))
+            self._log.warning("an export broke off", error=str(error))
             raise FlagledgerError(
                 Reason.STORE_UNAVAILABLE,
                 "What was recorded cannot be read at the moment, or not to its end; the file is incomplete. Begin again.",

@@ -29,7 +29,7 @@ from flagledger.query.threads import Threads, end
 from flagledger.store.base import Store
 from flagledger.store.errors import Interrupt, StoreError, TooManyBucketsError
 from flagledger.store.questions import Cursor, ExposureCursor
-from flagledger.telemetry.logging import get_logger
+from flagledger.telemetry.logging import Sparing, get_logger
 from flagledger.v1.query_service_pb2 import (
     CountEvaluationsRequest,
     CountEvaluationsResponse,
@@ -66,6 +66,8 @@ MAX_IDENTITY_CHARACTERS: Final = 2_000
 _THREADS: Final = 4
 # Less than what a front waits for an answer, so that it hears why there is none.
 _SECONDS: Final = 25.0
+# A page that follows the store asks every few seconds, and all of them fail while it is away.
+_SAY_AGAIN_SECONDS: Final = 10.0
 
 _T = TypeVar("_T")
 
@@ -105,6 +107,7 @@ class QueryServicer:
         self._journal_state = journal_state
         self._erase = erase
         self._retention_days = retention_days
+        self._log = Sparing(_SAY_AGAIN_SECONDS)
         self._threads = Threads("query", threads)
         self._exports = Exports(store_provider)
         # Its own, so that an order does not wait for questions; orders wait for each other in any case.
@@ -317,7 +320,7 @@ class QueryServicer:
             requests.refuse([FieldViolation(field="bucket", description=str(error))])
             raise
         except StoreError as error:
-            get_logger().warning("a question could not be answered", error=str(error))
+            self._log.warning("a question could not be answered", error=str(error))
             raise FlagledgerError(
                 Reason.STORE_UNAVAILABLE,
                 "What was recorded cannot be read at the moment. Evaluations go on being recorded; ask again.",

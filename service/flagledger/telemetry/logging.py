@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
@@ -96,6 +97,36 @@ def get_logger() -> structlog.typing.FilteringBoundLogger:
     """Return the logger; `log.info("what happened", key=value)`. Keys and tokens MUST NOT be passed to it."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+class Sparing:
+    """
+    Says once in a while what may be met many times a second. A line says how many like it were left out before (`unsaid`).
+
+    For one thread, or one event loop.
+
+    Args:
+        seconds: For how long a line stands for those that follow it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        # Event → when to say it again, and how often it was not said since.
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def warning(self, event: str, **values: object) -> None:
+        """Log *event* as a warning with *values*, or count it where it was said just now."""
+        now = time.monotonic()
+        again, unsaid = self._said.get(event, (now, 0))
+        if now < again:
+            self._said[event] = again, unsaid + 1
+            return
+        self._said[event] = now + self._seconds, 0
+        get_logger().warning(event, **values, **({"unsaid": unsaid} if unsaid else {}))
+
+    def renew(self, event: str) -> None:
+        """Have the next *event* said whenever it comes: it is about something else."""
+        self._said.pop(event, None)
 
 
 def _descriptor() -> int:
