@@ -43,6 +43,18 @@ def test_own_token(demo: DemoKeys | None) -> None:
     assert "http://127.0.0.1:8080/ (it asks for the read token that you set)" == dashboard(config, demo)
 
 
+@pytest.mark.parametrize(
+    ("host", "visited"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "localhost"), ("::", "localhost")]
+)
+def test_pages_are_named_as_a_browser_finds_them(host: str, visited: str) -> None:
+    """The banner names the dashboard and the page of the API at an address that can be visited."""
+    http = serve._Address(host=host, port=8080)
+    banner = serve._banner(Config(), None, http, HERE, "t", [])
+
+    assert f"  dashboard: http://{visited}:8080/ (" in banner
+    assert f"  API, to read and to try: http://{visited}:8080/docs\n" in banner
+
+
 def test_store_and_sink_are_shown_without_their_passwords() -> None:
     """The banner says where evaluations go, if that is somewhere else than the data directory, and no password."""
     here = serve._banner(Config(), None, HERE, HERE, "t", [])

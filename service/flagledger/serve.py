@@ -184,6 +184,7 @@ def _banner(
         lines.append(f"  counts are sent to {config.shown('sink')}")
     lines += [
         f"  dashboard: {_dashboard(config, http, None if demo is None else read_token)}",
+        f"  API, to read and to try: {_to_visit(http)}docs",
         *(f"  {line}" for line in kept),
         "",
         "Record an evaluation:",
@@ -210,14 +211,18 @@ def _banner(
 
 def _dashboard(config: Config, http: _Address, read_token: str | None) -> str:
     """Return where the dashboard is, with *read_token* where that is shown anyway, else how to come by it."""
-    # Any address is one to listen on, and none to go to.
-    host = "localhost" if http.host in _ANY_ADDRESS else http.host
-    url = f"http://{_Address(host=host, port=http.port)}/"
+    url = _to_visit(http)
     if config.read_token is not None:
         return f"{url} (it asks for the read token that you set)"
     if read_token is None:
         return f"{url} (it asks for the read token: cat {shlex.quote(str(config.data / READ_TOKEN_FILE))})"
     return f"{url}?token={quote(read_token, safe='')}"
+
+
+def _to_visit(http: _Address) -> str:
+    """Return the URL that a browser on this machine goes to: any address is one to listen on, and none to visit."""
+    host = "localhost" if http.host in _ANY_ADDRESS else http.host
+    return f"http://{_Address(host=host, port=http.port)}/"
 
 
 def _command() -> str:
