@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ READ_AS: dict[str, Any] = {
 }
 HEXADECIMAL = b"0"
 MOST_BYTES = 4096
+MOST_MIB = 2048
 
 
 def instrument_compiled() -> None:
@@ -109,5 +111,8 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
 
 if __name__ == "__main__":
     instrument_compiled()
-    atheris.Setup([*sys.argv, f"-max_len={MOST_BYTES}"], one_input, custom_mutator=mutated)
+    # What libFuzzer reads as the most that this process has held begins with what the one that started it has held.
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    limits = [f"-max_len={MOST_BYTES}", f"-rss_limit_mb={before + MOST_MIB}", f"-malloc_limit_mb={MOST_MIB}"]
+    atheris.Setup([*sys.argv, *limits], one_input, custom_mutator=mutated)
     atheris.Fuzz()
