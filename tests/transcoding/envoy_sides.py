@@ -113,7 +113,10 @@ class Side:
         self._recorder.answer = request.answer
         self._recorder.calls.clear()
         status, content_type, body = await asyncio.to_thread(self._exchange, request)
-        called, messages = self._recorder.calls[0] if self._recorder.calls else (None, None)
+        called, messages = self._recorder.calls[-1] if self._recorder.calls else (None, None)
+        if status == 400 and content_type == "text/plain" and not messages:
+            # Envoy opens a call before it has looked at the body: whether what it then refuses has begun to run is chance.
+            called = messages = None
         return Outcome(
             status=status,
             called=called,
