@@ -53,6 +53,8 @@ def test_pages_are_named_as_a_browser_finds_them(host: str, visited: str) -> Non
 
     assert f"  dashboard: http://{visited}:8080/ (" in banner
     assert f"  API, to read and to try: http://{visited}:8080/docs\n" in banner
+    assert f"  curl -i http://{visited}:8080/api/" in banner
+    assert ("--url" in banner) == (host == "::")
 
 
 def test_store_and_sink_are_shown_without_their_passwords() -> None:

@@ -41,7 +41,6 @@ FIRST_BACKOFF_SECONDS: Final = 0.5
 MAX_BACKOFF_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 2.0
 
-_SAY_AGAIN_SECONDS: Final = 60.0
 _NANOSECONDS: Final = 1_000_000_000
 _WAITING: Final = "counts cannot be sent on; they wait"
 
@@ -99,7 +98,7 @@ class Feeder:
         # Two journals that feed one database must not overwrite each other's points.
         self._shift = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big")
         self._progress: Progress | None = None
-        self._log = Sparing(_SAY_AGAIN_SECONDS)
+        self._log = Sparing()
         self._interrupt = Interrupt()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="feeder", daemon=True)

@@ -40,6 +40,7 @@ from flagledger.telemetry.logging import configure, get_logger
 # The writer's socket lies in here, and a socket's path holds 107 bytes.
 _RUNTIME_PREFIX: Final = "flagledger-"
 _MAX_RUNTIME_PATH: Final = 90
+_DEFAULT_PORT: Final = 8080
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound to it here
 
 
@@ -165,7 +166,9 @@ def _banner(
     """
     command = _command()
     where = "" if str(config.data) == "flagledger-data" else f" --data {shlex.quote(str(config.data))}"
-    url = "" if str(http) == "127.0.0.1:8080" else f" --url http://{http}"
+    visited = _to_visit(http)
+    # What commands ask without being told.
+    url = "" if http.port == _DEFAULT_PORT and http.host in {"127.0.0.1", "0.0.0.0"} else f" --url {visited}"  # noqa: S104
     lines = ["", f"Flagledger listens on http://{http} and grpc://{grpc}; its data is in {config.data}", ""]
     key, feature = "<key>", "new_dashboard" if config.is_file_catalog else "<feature>"
     if demo is None:
@@ -184,12 +187,12 @@ def _banner(
         lines.append(f"  counts are sent to {config.shown('sink')}")
     lines += [
         f"  dashboard: {_dashboard(config, http, None if demo is None else read_token)}",
-        f"  API, to read and to try: {_to_visit(http)}docs",
+        f"  API, to read and to try: {visited}/docs",
         *(f"  {line}" for line in kept),
         "",
         "Record an evaluation:",
         "",
-        f"  curl -i http://{http}/api/v2/analytics/evaluations/ -H 'X-Environment-Key: {key}' \\",
+        f"  curl -i {visited}/api/v2/analytics/evaluations/ -H 'X-Environment-Key: {key}' \\",
         f"""    -H 'Content-Type: application/json' -d '{{"evaluations": [{{"feature_name": "{feature}", "enabled": true,""",
         '    "value": "variant_a", "evaluation_timestamp": "2026-02-10T11:00:00Z", "identity_identifier": "user_123"}]}\'',
         "",
@@ -211,7 +214,7 @@ def _banner(
 
 def _dashboard(config: Config, http: _Address, read_token: str | None) -> str:
     """Return where the dashboard is, with *read_token* where that is shown anyway, else how to come by it."""
-    url = _to_visit(http)
+    url = f"{_to_visit(http)}/"
     if config.read_token is not None:
         return f"{url} (it asks for the read token that you set)"
     if read_token is None:
@@ -220,9 +223,9 @@ def _dashboard(config: Config, http: _Address, read_token: str | None) -> str:
 
 
 def _to_visit(http: _Address) -> str:
-    """Return the URL that a browser on this machine goes to: any address is one to listen on, and none to visit."""
+    """Return the URL that one goes to on this machine: any address is one to listen on, and none to visit."""
     host = "localhost" if http.host in _ANY_ADDRESS else http.host
-    return f"http://{_Address(host=host, port=http.port)}/"
+    return f"http://{_Address(host=host, port=http.port)}"
 
 
 def _command() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import structlog
 from flagledger.errors import FlagledgerError, Reason
 from flagledger.query.export import PIECE_BYTES, Exports
 from flagledger.query.export_formats import FORMATS
@@ -130,12 +131,17 @@ async def test_nothing_is_a_file_too(serve: Serve, name: str) -> None:
 
 
 async def test_a_store_that_is_not_there_is_a_clear_answer(serve: Serve) -> None:
-    """Without a store nothing is sent, and the caller hears when to come back, and no path."""
+    """Without a store nothing is sent, and the caller hears when to come back, and no path; the log has it, once."""
     context = Call()
     store = FakeStore(export=StoreError("/secret/path cannot be read"))
-    with pytest.raises(FlagledgerError) as caught:
-        await read(serve(store).pieces(EVERYTHING, 0, NDJSON, context))
+    exports = serve(store)
+    with structlog.testing.capture_logs() as logs, pytest.raises(FlagledgerError) as caught:
+        await read(exports.pieces(EVERYTHING, 0, NDJSON, context))
+    with structlog.testing.capture_logs() as later, pytest.raises(FlagledgerError):
+        await read(exports.pieces(EVERYTHING, 0, NDJSON, context))
 
+    assert [("an export broke off", "/secret/path cannot be read")] == [(log["event"], log["error"]) for log in logs]
+    assert [] == later
     assert (Reason.STORE_UNAVAILABLE, []) == (caught.value.reason, context.sent)
     assert caught.value.retry_after is not None
     assert "/secret" not in caught.value.message

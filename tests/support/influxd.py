@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
-import socket
 import subprocess
 import time
 from base64 import b64encode
@@ -19,6 +17,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from support.ports import free_port
 
 ADMINISTRATOR: Final = "admin"
 USER: Final = "flagledger"
@@ -64,11 +63,11 @@ class Influxd:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "log"
         self._configuration = folder / "influxdb.conf"
-        self.port = _free_port()
+        self.port = free_port()
         self.password: str | None = None
         self._configuration.write_text(
             _CONFIGURATION.format(
-                folder=folder, rpc=_free_port(), http=self.port, auth=str(auth).lower(), max_values=max_values
+                folder=folder, rpc=free_port(), http=self.port, auth=str(auth).lower(), max_values=max_values
             )
         )
 
@@ -127,12 +126,3 @@ def influxd(folder: Path, **options: Any) -> Iterator[Influxd]:
         yield server
     finally:
         server.kill()
-
-
-def _free_port() -> int:
-    """Return a free port of those that no outgoing connection gets while the server is down."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port

@@ -8,7 +8,6 @@ import importlib.util
 import itertools
 import os
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
+from support.ports import free_port
 
 _SUPERUSER: Final = "flagsmith"
 _READY_SECONDS: Final = 30.0
@@ -75,7 +75,7 @@ class PostgresServer:
         self._run(
             "initdb", "-A", "scram-sha-256", "--pwfile", str(self._password_file()), "-N", "--locale=C", "-E", "UTF8"
         )
-        self.port = _free_port()
+        self.port = free_port()
 
     def start(self) -> None:
         """Start it and return once it answers."""
@@ -191,9 +191,3 @@ def fresh_database(server: PostgresServer | None = None, options: str = "") -> I
     yield name
     with psycopg.connect(server.url("postgres"), autocommit=True) as administrator:
         administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -64,32 +64,63 @@ def test_lines() -> None:
     assert all("ZeroDivisionError" in line["exception"] for line in lines[3:5])
 
 
-def test_what_is_met_often_is_said_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line stands for those like it that follow within its time; the next one counts them, and no other event is hidden."""
+def said(logs: list[structlog.typing.EventDict]) -> list[tuple[object, ...]]:
+    """Return what was logged: event, error, how many were left out before."""
+    return [(log["event"], log.get("error"), log.get("unsaid", 0)) for log in logs]
+
+
+def test_what_is_met_often_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line stands for those like it that follow within a minute; the next one counts them, and nothing else is hidden."""
     now = 100.0
     monkeypatch.setattr("flagledger.telemetry.logging.time.monotonic", lambda: now)
-    sparing = Sparing(10.0)
+    sparing = Sparing()
     with structlog.testing.capture_logs() as logs:
-        for error in ("first", "second", "third"):
+        for error in ("away", "away", "broken", "away"):
             sparing.warning("it failed", error=error)
-        sparing.warning("it is late")
-        now = 109.9
-        sparing.warning("it failed", error="fourth")
-        now = 110.0
-        sparing.warning("it failed", error="fifth")
-        now = 120.0
-        sparing.warning("it failed", error="sixth")
-        sparing.renew("it failed")
-        sparing.warning("it failed", error="seventh")
+        sparing.error("it is late", error="away")
+        now = 159.9
+        sparing.warning("it failed", error="away")
+        now = 160.0
+        sparing.warning("it failed", error="broken")
+        now = 220.0
+        sparing.warning("it failed", error="broken")
 
     assert [
-        {"event": "it failed", "error": "first"},
-        {"event": "it is late"},
-        {"event": "it failed", "error": "fifth", "unsaid": 3},
-        {"event": "it failed", "error": "sixth"},
-        {"event": "it failed", "error": "seventh"},
-    ] == [{key: value for key, value in log.items() if key != "log_level"} for log in logs]
-    assert {"warning"} == {log["log_level"] for log in logs}
+        ("it failed", "away", 0),
+        ("it failed", "broken", 0),
+        ("it is late", "away", 0),
+        ("it failed", "broken", 3),
+        ("it failed", "broken", 0),
+    ] == said(logs)
+    assert ["warning", "warning", "error", "warning", "warning"] == [log["log_level"] for log in logs]
+
+
+def test_what_is_worded_anew_each_time_does_not_fill_the_log() -> None:
+    """Of one event four different errors are said in a minute, and causes tell them apart as well."""
+    sparing = Sparing()
+    with structlog.testing.capture_logs() as logs:
+        for number in range(100):
+            sparing.warning("it failed", error="away", cause=f"cause {number}")
+
+    assert [f"cause {number}" for number in range(4)] == [log["cause"] for log in logs]
+
+
+def test_what_is_another_matter_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `renew` the next line comes whenever it comes, with the count of those before; one of long ago counts none."""
+    now = 100.0
+    monkeypatch.setattr("flagledger.telemetry.logging.time.monotonic", lambda: now)
+    sparing = Sparing()
+    with structlog.testing.capture_logs() as logs:
+        sparing.renew("it failed")
+        for _ in range(3):
+            sparing.warning("it failed")
+        sparing.renew("it failed")
+        for _ in range(3):
+            sparing.warning("it failed")
+        now = 100_000.0
+        sparing.warning("it failed")
+
+    assert [("it failed", None, 0), ("it failed", None, 2), ("it failed", None, 0)] == said(logs)
 
 
 def test_lines_on_a_terminal() -> None:

@@ -111,8 +111,9 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
 
 if __name__ == "__main__":
     instrument_compiled()
-    # What libFuzzer reads as the most that this process has held begins with what the one that started it has held.
+    # What libFuzzer reads as the most that this process has held begins with what the one that started it has held; so after
+    # a large one an input may take more before it counts as too much.
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     limits = [f"-max_len={MOST_BYTES}", f"-rss_limit_mb={before + MOST_MIB}", f"-malloc_limit_mb={MOST_MIB}"]
-    atheris.Setup([*sys.argv, *limits], one_input, custom_mutator=mutated)
+    atheris.Setup([sys.argv[0], *limits, *sys.argv[1:]], one_input, custom_mutator=mutated)
     atheris.Fuzz()

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from flagledger.transcoding import Transcoder
 from support.page import blocks
+from support.ports import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "transcoding.md").read_text(encoding="utf-8")
 ADDRESS = "127.0.0.1:8000"
@@ -48,13 +49,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=folder, check=True, timeout=SECONDS,
     )  # fmt: skip
     return folder
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def lines() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -23,9 +22,8 @@ from flagledger.query.recorded import RecordedEnvironments
 from flagledger.store.base import Store
 from flagledger.supervisor import ProcessSettings
 from flagledger.telemetry import metrics
-from flagledger.telemetry.logging import get_logger
+from flagledger.telemetry.logging import Sparing, get_logger
 
-_SAY_AGAIN_SECONDS: Final = 60.0
 # What a process leaves to the others between two commits, where there are others.
 _BREATH_SECONDS: Final = 0.0003
 
@@ -63,16 +61,11 @@ def followed_catalog(
                     "the environments file is broken; the last good one stays in force", error=str(error)
                 )
 
-    said: list[tuple[str, float]] = []
+    log = Sparing()
 
     def failed(error: BaseException) -> None:
-        # Each failure once, and again once a minute for as long as it lasts.
-        text = f"{error} {error.__cause__}"
-        if said and said[0][0] == text and time.monotonic() < said[0][1] + _SAY_AGAIN_SECONDS:
-            return
-        said[:] = [(text, time.monotonic())]
         if settings.name() == "front-0":
-            get_logger().error(
+            log.error(
                 "the catalog cannot be asked; what is known stays in force",
                 catalog=config.catalog_shown,
                 error=str(error),

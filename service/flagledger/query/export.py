@@ -32,7 +32,6 @@ PIECE_BYTES: Final = 1 << 20
 
 _THREADS: Final = 2
 _RETRY_SECONDS: Final = 10.0
-_SAY_AGAIN_SECONDS: Final = 10.0
 MAX_OPEN: Final = 8
 """Exports that are under way at the same time."""
 
@@ -54,7 +53,7 @@ class Exports:
 
     def __init__(self, store_provider: Callable[[], Store], *, threads: int = _THREADS, open_: int = MAX_OPEN) -> None:
         self._store_provider = store_provider
-        self._log = Sparing(_SAY_AGAIN_SECONDS)
+        self._log = Sparing()
         self._threads = Threads("export", threads)
         self._most = open_
         self._open = 0

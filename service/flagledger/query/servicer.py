@@ -66,8 +66,6 @@ MAX_IDENTITY_CHARACTERS: Final = 2_000
 _THREADS: Final = 4
 # Less than what a front waits for an answer, so that it hears why there is none.
 _SECONDS: Final = 25.0
-# A page that follows the store asks every few seconds, and all of them fail while it is away.
-_SAY_AGAIN_SECONDS: Final = 10.0
 
 _T = TypeVar("_T")
 
@@ -107,7 +105,7 @@ class QueryServicer:
         self._journal_state = journal_state
         self._erase = erase
         self._retention_days = retention_days
-        self._log = Sparing(_SAY_AGAIN_SECONDS)
+        self._log = Sparing()
         self._threads = Threads("query", threads)
         self._exports = Exports(store_provider)
         # Its own, so that an order does not wait for questions; orders wait for each other in any case.

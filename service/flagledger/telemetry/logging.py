@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 _STDERR: Final = 2
+_AGAIN_SECONDS: Final = 60.0
+_MAX_TEXTS: Final = 4
 
 
 class _Stream:
@@ -101,32 +104,48 @@ def get_logger() -> structlog.typing.FilteringBoundLogger:
 
 class Sparing:
     """
-    Says once in a while what may be met many times a second. A line says how many like it were left out before (`unsaid`).
+    Says what may be met many times a second once a minute: an event with the same `error` and `cause`.
 
-    For one thread, or one event loop.
-
-    Args:
-        seconds: For how long a line stands for those that follow it.
+    Of these a few are told apart in a minute, or a server that words each failure anew would fill the log. The next line says how
+    many were left out before it (`unsaid`), if that was not long ago. For one thread, or one event loop.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        # Event → when to say it again, and how often it was not said since.
-        self._said: dict[str, tuple[float, int]] = {}
+    def __init__(self) -> None:
+        self._said: dict[str, _Said] = {}
 
     def warning(self, event: str, **values: object) -> None:
-        """Log *event* as a warning with *values*, or count it where it was said just now."""
-        now = time.monotonic()
-        again, unsaid = self._said.get(event, (now, 0))
-        if now < again:
-            self._said[event] = again, unsaid + 1
-            return
-        self._said[event] = now + self._seconds, 0
-        get_logger().warning(event, **values, **({"unsaid": unsaid} if unsaid else {}))
+        """Log *event* as a warning with *values*, or count it where the same was said just now."""
+        self._say(logging.WARNING, event, values)
+
+    def error(self, event: str, **values: object) -> None:
+        """Log *event* as an error, likewise."""
+        self._say(logging.ERROR, event, values)
 
     def renew(self, event: str) -> None:
-        """Have the next *event* said whenever it comes: it is about something else."""
-        self._said.pop(event, None)
+        """Have the next *event* said whenever it comes: it is another matter, or has been well meanwhile."""
+        if event in self._said:
+            self._said[event].again = time.monotonic()
+
+    def _say(self, level: int, event: str, values: dict[str, object]) -> None:
+        now = time.monotonic()
+        text = f"{values.get('error')} {values.get('cause')}"
+        said = self._said.get(event)
+        if said is None or now >= said.again:
+            unsaid = said.unsaid if said is not None and now < said.again + _AGAIN_SECONDS else 0
+            self._said[event] = _Said(again=now + _AGAIN_SECONDS, texts={text})
+            get_logger().log(level, event, **values, **({"unsaid": unsaid} if unsaid else {}))
+        elif text not in said.texts and len(said.texts) < _MAX_TEXTS:
+            said.texts.add(text)
+            get_logger().log(level, event, **values)
+        else:
+            said.unsaid += 1
+
+
+@dataclass(slots=True)
+class _Said:
+    again: float
+    texts: set[str]
+    unsaid: int = 0
 
 
 def _descriptor() -> int:
