@@ -37,7 +37,7 @@ from flagledger.store.columns import DISCARDS, ROWS, ConversionError, to_columns
 from flagledger.store.errors import AheadOfJournalError, RowsRefusedError, StoreError
 from flagledger.store.plain import to_columns_plainly
 from flagledger.telemetry.counting import NullWriterMetrics, WriterMetrics
-from flagledger.telemetry.logging import get_logger
+from flagledger.telemetry.logging import Sparing, get_logger
 from flagledger.upkeep import ErasableJournal, Orders, Retention
 
 # Well over 122,880 rows of the usual size: from there DuckDB writes row groups straight into its file, past its log.
@@ -51,6 +51,7 @@ FIRST_BACKOFF_SECONDS: Final = 0.1
 MAX_BACKOFF_SECONDS: Final = 10.0
 
 _MAX_DESCRIPTION: Final = 1_000
+_FAILED: Final = "applying to the store failed"
 
 
 class WriterJournal(Journal, ErasableJournal, Protocol):
@@ -116,6 +117,8 @@ class Writer:
         self._read_bytes = read_bytes
         self._linger_seconds = linger_seconds
         self._idle_seconds = idle_seconds
+        self._log = Sparing()
+        self._failing_since: float | None = None
         self._store: Store | None = None
         self._position = 0
         self._trimmed = 0
@@ -192,14 +195,18 @@ class Writer:
                 had_moved, moved = moved, self._step()
             except Exception as error:  # noqa: BLE001  # the loop outlives whatever an attempt runs into
                 self.step_began = None
-                self._failed(error, backoff)
+                self._failed(error)
                 self._pause(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
                 continue
             self.step_began = None
             backoff = FIRST_BACKOFF_SECONDS
-            if self.last_error is not None:
-                get_logger().info("applying to the store goes on again")
+            if self._failing_since is not None:
+                get_logger().info(
+                    "applying to the store goes on again", after_seconds=round(time.monotonic() - self._failing_since)
+                )
+                self._log.renew(_FAILED)
+            self._failing_since = None
             self.last_error = self.refused = None
             if not moved:
                 if had_moved:
@@ -331,8 +338,10 @@ class Writer:
             self._journal.trim(trimmable)
             self._trimmed = trimmable
 
-    def _failed(self, error: Exception, backoff: float) -> None:
+    def _failed(self, error: Exception) -> None:
         self.last_error = str(error)
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
         # Rows that are refused say nothing of the store: it is the one that belongs here, and can be read.
         if isinstance(error, StoreError) and not isinstance(error, RowsRefusedError) and not error.temporary:
             self.refused = error
@@ -348,9 +357,7 @@ class Writer:
         with contextlib.suppress(Exception):
             self._metrics.store_failed()
             known = isinstance(error, StoreError | FlagledgerError)
-            get_logger().error(
-                "applying to the store failed", error=str(error), retry_after=backoff, exc_info=None if known else error
-            )
+            self._log.error(_FAILED, error=str(error), exc_info=None if known else error)
 
     def _finish(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -361,7 +368,7 @@ class Writer:
                 self._store.checkpoint()
                 self._trim(self._store)
         except Exception as error:  # noqa: BLE001  # what was not applied stays in the journal
-            self._failed(error, 0)
+            self._failed(error)
         self._orders.close()
         self._close_store()
 

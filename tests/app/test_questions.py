@@ -13,7 +13,7 @@ from flagledger.errors import FlagledgerError, Reason
 from flagledger.journal.base import Outcome
 from flagledger.journal.sqlite import SqliteJournal
 from flagledger.store.applied import Stream
-from flagledger.store.errors import StoreError
+from flagledger.store.errors import BehindJournalError, OtherJournalError, StoreError
 from flagledger.supervisor import ProcessSettings
 from flagledger.v1.query_service_pb2 import (
     DeleteIdentityRequest,
@@ -210,6 +210,69 @@ async def test_evaluations_of_another_journal_are_shown_to_nobody(
     await here.close()
 
 
+async def recorded(journal: SqliteJournal, *, trimmed: int) -> None:
+    """Record five entries, of which so many were applied and are not held any more."""
+    for number in range(5):
+        outcome = Outcome(accepted=1, filtered=0, rejected=0)
+        await journal.append("production", f"b{number}", b"d" * 16, outcome, b"payload")
+    await asyncio.to_thread(journal.trim, trimmed)
+
+
+@pytest.mark.parametrize("knows", [None, 0, 2])
+@pytest.mark.parametrize("trimmed", [3, 5])
+async def test_a_store_that_lacks_what_was_applied_answers_nothing(
+    tmp_path: Path, journal: SqliteJournal, opener: Opener, knows: int | None, trimmed: int
+) -> None:
+    """A new store, or an older one, that the writer refuses for a gap, is not asked as if nothing had been recorded."""
+    await recorded(journal, trimmed=trimmed)
+    if knows is not None:
+        opener.store.known = Stream(identity=journal.identity, position=knows)
+    reader = Reader(SHARED, opener.open, journal)
+    with pytest.raises(BehindJournalError) as refused:
+        reader.store()
+    opener.store.known = Stream(identity=journal.identity, position=trimmed)
+    found: Any = reader.store()
+
+    assert f"{(knows or 0) + 1}-{trimmed}" == refused.value.gap
+    assert opener.store is found
+
+
+async def test_a_store_whose_gap_was_accepted_is_asked(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
+    """Where somebody accepts the loss by its name, questions are answered from what is there."""
+    await recorded(journal, trimmed=3)
+    found: Any = Reader(SHARED, opener.open, journal, "1-3").store()
+
+    assert opener.store is found
+
+
+async def test_a_store_that_is_put_back_meanwhile_answers_nothing(
+    tmp_path: Path, journal: SqliteJournal, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that comes back with less than it had, or with another journal, is noticed after some seconds."""
+    await recorded(journal, trimmed=5)
+    opener.store.known = Stream(identity=journal.identity, position=5)
+    reader = Reader(SHARED, opener.open, journal)
+    reader.store()
+    opener.store.known = Stream(identity=journal.identity, position=4)
+    reader.store()
+    monkeypatch.setattr(questions, "_CHECK_SECONDS", 0)
+    for known in (opener.store.known, Stream(identity="another", position=5), None):
+        opener.store.known = known
+        with pytest.raises((BehindJournalError, OtherJournalError)):
+            reader.store()
+
+
+async def test_a_journal_that_cannot_be_read_costs_no_answer(
+    tmp_path: Path, journal: SqliteJournal, opener: Opener
+) -> None:
+    """What the store holds is told although the disk of the journal has failed."""
+    await recorded(journal, trimmed=3)
+    await asyncio.to_thread(journal.close)
+    found: Any = Reader(SHARED, opener.open, journal).store()
+
+    assert opener.store is found
+
+
 async def test_store_that_cannot_be_opened(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
     """While it cannot be opened questions are refused with a delay; with the next one it is tried again."""
     opener.fault = StoreError("It is away.")
@@ -227,10 +290,10 @@ async def test_store_that_cannot_be_opened(tmp_path: Path, journal: SqliteJourna
     assert {"checkout", "never_asked"} == {feature.feature_name for feature in answer.features}
 
 
-async def test_reader_is_opened_once_and_not_again_after_its_end() -> None:
+async def test_reader_is_opened_once_and_not_again_after_its_end(journal: SqliteJournal) -> None:
     """However many ask at a time, one store is opened; what comes after the end is refused."""
     opener = Opener(SharedStore())
-    reader = Reader(SHARED, opener.open, "journal")
+    reader = Reader(SHARED, opener.open, journal)
     await asyncio.gather(*(asyncio.to_thread(reader.store) for _ in range(8)))
     reader.close()
     reader.close()

@@ -156,6 +156,7 @@ class JournalMachine(RuleBasedStateMachine):
         lag = self.journal.lag()
         assert (self.outstanding(), len(self.entries)) == (lag.bytes, lag.entries)
         assert self.last == self.journal.last_position()
+        assert min(self.entries, default=self.last + 1) == self.journal.first_position()
 
     def teardown(self) -> None:
         """Leave nothing behind."""

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from flagledger.app.parts import journal_state, query_target, readers_catalog
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.config import Config
+from flagledger.errors import FlagledgerError
 from flagledger.front.forward import Divided, Forwarder
 from flagledger.front.grpc import Servicer
 from flagledger.journal.sqlite import SqliteJournal
 from flagledger.query.journal_state import JournalState
 from flagledger.query.servicer import QueryServicer
+from flagledger.store import gaps
 from flagledger.store.base import Store
 from flagledger.store.errors import OtherJournalError, StoreError
 from flagledger.store.opening import is_shared, open_reader
@@ -31,6 +35,8 @@ SERVICE = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
 
 # The one that changes what is stored. It waits until the writer has come so far, and overwrites what was.
 _ORDERS = frozenset({"DeleteIdentity"})
+# A server may be put back as it was while the service runs.
+_CHECK_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,7 @@ def _passed_on(settings: ProcessSettings, catalog: CachedCatalog) -> Questions:
 
 
 def _asked_here(config: Config, settings: ProcessSettings, catalog: CachedCatalog, journal: SqliteJournal) -> Questions:
-    reader = Reader(config.store_url, open_reader, journal.identity)
+    reader = Reader(config.store_url, open_reader, journal, config.accept_gap)
     own = QueryServicer(
         readers_catalog(config, catalog, reader.store),
         reader.store,
@@ -86,17 +92,24 @@ class Reader:
     """
     A shared store, opened for questions when the first one is asked, and again after it could not be.
 
+    Whatever it answers, it has to be the one that the writer applies to: another one knows nothing of what was recorded here, and
+    would say so as if nothing had been.
+
     Args:
         url: URL of the store.
         open_: Opens it.
-        stream: Identity of the journal whose evaluations it is asked for.
+        journal: What was recorded here, and has not been applied yet.
+        accept_gap: Name of a gap (see `BehindJournalError`) whose entries are known to be lost.
     """
 
-    def __init__(self, url: str, open_: Callable[[str], Store], stream: str) -> None:
+    def __init__(
+        self, url: str, open_: Callable[[str], Store], journal: SqliteJournal, accept_gap: str | None = None
+    ) -> None:
         self._url = url
         self._open = open_
-        self._stream = stream
-        self._ours = False
+        self._journal = journal
+        self._accept_gap = accept_gap
+        self._checked: float | None = None
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -107,6 +120,7 @@ class Reader:
 
         Raises:
             OtherJournalError: It records another journal, whose evaluations are nothing to those who ask here.
+            BehindJournalError: It lacks entries that were applied to another store, or to this one before it was put back.
             StoreError: It cannot be opened, or was closed.
         """
         with self._lock:
@@ -115,7 +129,7 @@ class Reader:
             if self._store is None:
                 self._store = self._open(self._url)
             store = self._store
-        if not self._ours:
+        if self._checked is None or time.monotonic() - self._checked > _CHECK_SECONDS:
             self._check(store)
         return store
 
@@ -128,14 +142,25 @@ class Reader:
             store.close()
 
     def _check(self, store: Store) -> None:
-        # As long as nothing is recorded, another journal may still come first: only what is bound stays as it is.
+        first = self._first()
+        # After the journal is looked at: what was applied meanwhile may be gone from there already.
         known = store.stream()
-        if known is not None and known.identity != self._stream:
+        ours = self._journal.identity
+        if known is not None and known.identity != ours:
             raise OtherJournalError(
-                f"The store records the journal {known.identity}, and this service writes {self._stream}. Bring the journal's "
+                f"The store records the journal {known.identity}, and this service writes {ours}. Bring the journal's "
                 "directory and the store together again that belong together."
             )
-        self._ours = known is not None
+        gaps.accepted("The store", 0 if known is None else known.position, first, self._accept_gap)
+        # As long as nothing is recorded, another journal may still come first.
+        self._checked = None if known is None else time.monotonic()
+
+    def _first(self) -> int:
+        """Return the position of the oldest entry that the journal holds; 0 where it cannot be read, which costs no answer."""
+        try:
+            return self._journal.first_position()
+        except FlagledgerError:
+            return 0
 
 
 def _journal_state(journal: SqliteJournal, max_bytes: int, reader: Reader) -> JournalState:

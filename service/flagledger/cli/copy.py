@@ -39,6 +39,7 @@ _TARGET_HELD: Final = "Stop the service that records into it: the target belongs
     "source_url",
     metavar="URL",
     envvar="FLAGLEDGER_COPY_FROM",
+    show_envvar=True,
     required=True,
     help="Store to read: duckdb:PATH, postgresql://…, clickhouse://…",
 )
@@ -47,6 +48,7 @@ _TARGET_HELD: Final = "Stop the service that records into it: the target belongs
     "target_url",
     metavar="URL",
     envvar="FLAGLEDGER_COPY_TO",
+    show_envvar=True,
     required=True,
     help="Store to write, new or of an earlier copy.",
 )

@@ -223,6 +223,15 @@ class SqliteJournal:
         last, appended_at = self._reading(lambda connection: _behind(connection, after))
         return Waiting(entries=max(0, last - after), oldest_age=self._age(appended_at))
 
+    def first_position(self) -> int:
+        """
+        Return the position of the oldest entry that is held, or the one to be given out next where there is none.
+
+        Raises:
+            FlagledgerError: DISK_FAILING where the file cannot be read; DRAINING once closed.
+        """
+        return self._reading(_first_position)
+
     def last_position(self) -> int:
         """
         Return the position given out last; 0 where there was none.
@@ -293,6 +302,12 @@ def _behind(connection: sqlite3.Connection, after: int) -> tuple[int, int | None
         (after,),
     ).fetchall()[0]
     return row[0], row[1]
+
+
+def _first_position(connection: sqlite3.Connection) -> int:
+    question = "SELECT coalesce((SELECT min(position) FROM entries), last_position + 1) FROM state"
+    position: int = connection.execute(question).fetchall()[0][0]
+    return position
 
 
 def _last_position(connection: sqlite3.Connection) -> int:
