@@ -27,7 +27,7 @@ from flagledger.v1.query_service_pb2 import (
 from flagledger.v1.query_service_pb2_grpc import QueryServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.oracle import ADMIN_TOKEN, CLIENT_KEY, environments_file
-from support.postgres import fresh_store_url
+from support.postgres import fresh_database, fresh_store_url, session_server
 from support.reading import EVALUATIONS, FEATURES, ask, evaluations, exported, get, metric, post, wait_for_total
 from support.records import add_evaluation, record_of
 from support.server import RunningServer
@@ -182,6 +182,31 @@ def _held_up(connection: psycopg.Connection[Any]) -> int:
         "WHERE wait_event_type = 'Lock' AND application_name LIKE 'flagledger reader%'"
     ).fetchall()
     return int(found)
+
+
+def test_an_empty_store_in_place_of_the_one_before(
+    server_factory: Callable[..., RunningServer], environments: Path, tmp_path: Path
+) -> None:
+    """Where what was recorded is in another store, and a new one comes up after the start, it is not asked as if it were that."""
+    before = server_factory(data=tmp_path / "data", environments=environments)
+    assert 202 == post(before, batch("alice", "bob"), key=CLIENT_KEY)[0]
+    assert 2 == wait_for_total(before, 2, seconds=10)
+    assert 0 == before.stop()
+    with fresh_database(options="ALLOW_CONNECTIONS false") as name:
+        variables = {"FLAGLEDGER_STORE": session_server().url(name)}
+        server = server_factory(data=tmp_path / "data", environments=environments, variables=variables)
+        away = ask(server, "GET", EVALUATIONS, environment="demo")[0]
+        with psycopg.connect(session_server().url("postgres"), autocommit=True) as administrator:
+            administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        deadline = time.monotonic() + TAKEOVER_SECONDS
+        while "entries 1-1 are missing" not in server.log() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        answered = [ask(server, "GET", path, environment="demo")[0] for path in (FEATURES, EVALUATIONS, INTAKE)]
+        taken_in = post(server, batch("carol"), key=CLIENT_KEY)[0]
+        server.stop()
+
+    assert "entries 1-1 are missing" in server.log()
+    assert (503, [503, 503, 503], 202) == (away, answered, taken_in)
 
 
 def test_retention(server_factory: Callable[..., RunningServer], environments: Path, tmp_path: Path) -> None:
