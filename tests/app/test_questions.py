@@ -190,6 +190,34 @@ async def test_journal_of_a_front(
     assert 7 == answer.retention_days
 
 
+async def test_backlog_is_told_while_the_store_is_away(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
+    """Whoever asks how intake goes hears what waits, and how full the journal is, although the store cannot be asked."""
+    opener.fault = StoreError("It is away.")
+    here = asked(tmp_path, journal, SHARED)
+    servicer: Any = here.servicer
+    said = []
+    for batches in (0, 1, 2):
+        for number in range(batches):
+            outcome = Outcome(accepted=1, filtered=0, rejected=0)
+            await journal.append("production", f"{batches} {number}", b"d" * 16, outcome, b"payload")
+        with pytest.raises(FlagledgerError) as refused:
+            await servicer.GetIntake(GetIntakeRequest(environment="production"), call_of("reader"))
+        assert Reason.STORE_UNAVAILABLE is refused.value.reason
+        said.append(refused.value.message.partition("ask again. ")[2])
+    await asyncio.to_thread(journal.close)
+    with pytest.raises(FlagledgerError) as unread:
+        await servicer.GetIntake(GetIntakeRequest(environment="production"), call_of("reader"))
+    await here.close()
+
+    assert (Reason.STORE_UNAVAILABLE, True) == (unread.value.reason, unread.value.message.endswith("ask again."))
+
+    assert [
+        "The journal holds nothing that waits.",
+        "The journal holds 1 batch, the oldest from 0 s ago, and is 0.0 % full.",
+        "The journal holds 3 batches, the oldest from 0 s ago, and is 0.0 % full.",
+    ] == said
+
+
 async def test_evaluations_of_another_journal_are_shown_to_nobody(
     tmp_path: Path, journal: SqliteJournal, opener: Opener
 ) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from flagledger.app.parts import journal_state, query_target, readers_catalog
+from flagledger.app.parts import backlog, journal_state, query_target, readers_catalog
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.config import Config
 from flagledger.errors import FlagledgerError
@@ -75,6 +75,7 @@ def _asked_here(config: Config, settings: ProcessSettings, catalog: CachedCatalo
         readers_catalog(config, catalog, reader.store),
         reader.store,
         journal_state=lambda: _journal_state(journal, config.journal_max_bytes, reader),
+        backlog=lambda: backlog(journal, config.journal_max_bytes),
         retention_days=config.retention_days,
         secret=settings.identity_secret.encode(),
     )

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -24,7 +24,7 @@ from flagledger.query import answers, requests
 from flagledger.query.access import Access
 from flagledger.query.export import Exports
 from flagledger.query.identities import Identities
-from flagledger.query.journal_state import JournalState
+from flagledger.query.journal_state import Backlog, JournalState
 from flagledger.query.threads import Threads, end
 from flagledger.store.base import Store
 from flagledger.store.errors import Interrupt, StoreError, TooManyBucketsError
@@ -80,6 +80,7 @@ class QueryServicer:
         threads: Questions that are worked on at the same time.
         seconds: How long a question may take, its time of waiting for a thread included.
         journal_state: Returns how the journal is; may block. None where that is not known.
+        backlog: Returns what the journal holds that may not have been applied; may block. None where that is not known.
         erase: Erases what was recorded in an environment of an identity, and returns how many rows of the store that were;
             blocks until that is done, or raises StoreError. None where nothing can be erased.
         retention_days: Days that evaluations are kept, 0 for ever: what readers are told.
@@ -94,6 +95,7 @@ class QueryServicer:
         threads: int = _THREADS,
         seconds: float = _SECONDS,
         journal_state: Callable[[], JournalState] | None = None,
+        backlog: Callable[[], Backlog] | None = None,
         erase: Callable[[str, str], int] | None = None,
         retention_days: int = 0,
         secret: bytes = b"",
@@ -103,6 +105,7 @@ class QueryServicer:
         self._store_provider = store_provider
         self._seconds = seconds
         self._journal_state = journal_state
+        self._backlog = backlog
         self._erase = erase
         self._retention_days = retention_days
         self._log = Sparing()
@@ -252,7 +255,16 @@ class QueryServicer:
             journal = None if journal_state is None else journal_state()
             return answers.intake_response(intake, journal, self._retention_days)
 
-        return await self._ask(answer)
+        try:
+            return await self._ask(answer)
+        except FlagledgerError as error:
+            if error.reason is not Reason.STORE_UNAVAILABLE or self._backlog is None:
+                raise
+            # Whoever asks this while the store is away wants to know how long that may go on.
+            message = error.message
+            with suppress(FlagledgerError):
+                message += f" {(await asyncio.to_thread(self._backlog)).sentence()}"
+            raise FlagledgerError(error.reason, message) from error
 
     async def ExportEvaluations(
         self, request: ExportEvaluationsRequest, context: Any
