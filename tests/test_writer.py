@@ -295,7 +295,7 @@ def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path: Path, start: Sta
 
 
 def test_a_failing_journal_is_tried_again(tmp_path: Path, start: Start) -> None:
-    """A journal that cannot be read for a while ends nothing; the log says so once, and that it can be read again."""
+    """A journal that cannot be read for a while ends nothing; the log says so once each time, and that it can be read again."""
     journal = MemoryJournal()
     journal.failing = FlagledgerError(Reason.DISK_FAILING, "The journal could not be read.")
     journal.add()
@@ -305,11 +305,19 @@ def test_a_failing_journal_is_tried_again(tmp_path: Path, start: Start) -> None:
         journal.failing = None
         until(lambda: writer.applied_rows == 3)
         until(lambda: writer.last_error is None)
+        failures, journal.failing = (
+            writer.failures,
+            FlagledgerError(Reason.DISK_FAILING, "The journal could not be read."),
+        )
+        until(lambda: writer.failures > failures)
+        journal.failing = None
+        until(lambda: writer.last_error is None)
 
     assert expected(1) == recorded(writer.store())
-    assert ["applying to the store failed", "applying to the store goes on again"] == [line["event"] for line in logs]
+    events = [line["event"] for line in logs]
+    assert ["applying to the store failed", "applying to the store goes on again"] * 2 == events
     assert "The journal could not be read." == logs[0]["error"]
-    assert 0 <= logs[1]["after_seconds"] < 120
+    assert "after_seconds" in logs[1]
 
 
 def test_a_store_that_is_ahead_is_refused(tmp_path: Path, start: Start) -> None:

@@ -148,7 +148,9 @@ class Writer:
         """
         store, refused = self._store, self.refused
         if refused is not None:
-            raise StoreError(str(refused))
+            told = StoreError(str(refused))
+            told.temporary = refused.temporary
+            raise told
         if store is None:
             raise StoreError(self.last_error or "The store is being opened.")
         return store

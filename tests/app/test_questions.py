@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +89,9 @@ def journal(tmp_path: Path) -> Any:
     journal.close()
 
 
-def asked(tmp_path: Path, journal: SqliteJournal, store: str) -> questions.Questions:
+def asked(tmp_path: Path, journal: SqliteJournal, store: str, **more: Any) -> questions.Questions:
     """Return what answers the questions of a front whose writer is not there."""
-    config = Config(data=tmp_path, store=store, retention_days=7)
+    config = Config(data=tmp_path, store=store, retention_days=7, **more)
     settings = ProcessSettings(
         role="front", index=0, config="", read_token="reader", identity_secret="s" * 22, http="", grpc="",
         runtime=str(tmp_path),
@@ -203,7 +205,7 @@ async def test_backlog_is_told_while_the_store_is_away(tmp_path: Path, journal: 
         with pytest.raises(FlagledgerError) as refused:
             await servicer.GetIntake(GetIntakeRequest(environment="production"), call_of("reader"))
         assert Reason.STORE_UNAVAILABLE is refused.value.reason
-        said.append(refused.value.message.partition("ask again. ")[2])
+        said.append(re.sub("[0-9]+ s ago", "a while ago", refused.value.message.partition("ask again. ")[2]))
     await asyncio.to_thread(journal.close)
     with pytest.raises(FlagledgerError) as unread:
         await servicer.GetIntake(GetIntakeRequest(environment="production"), call_of("reader"))
@@ -213,8 +215,8 @@ async def test_backlog_is_told_while_the_store_is_away(tmp_path: Path, journal: 
 
     assert [
         "The journal holds nothing that waits.",
-        "The journal holds 1 batch, the oldest from 0 s ago, and is 0.0 % full.",
-        "The journal holds 3 batches, the oldest from 0 s ago, and is 0.0 % full.",
+        "The journal holds 1 batch, the oldest from a while ago, and is 0.0 % full.",
+        "The journal holds 3 batches, the oldest from a while ago, and is 0.0 % full.",
     ] == said
 
 
@@ -265,29 +267,105 @@ async def test_a_store_that_lacks_what_was_applied_answers_nothing(
     assert opener.store is found
 
 
-async def test_a_store_whose_gap_was_accepted_is_asked(tmp_path: Path, journal: SqliteJournal, opener: Opener) -> None:
-    """Where somebody accepts the loss by its name, questions are answered from what is there."""
+@pytest.mark.parametrize("accept_gap", [None, "1-3"])
+async def test_a_store_whose_gap_was_accepted_is_asked(
+    tmp_path: Path, journal: SqliteJournal, opener: Opener, accept_gap: str | None
+) -> None:
+    """Where somebody accepts the loss by its name, questions are answered from what is there; else the log is pointed to."""
     await recorded(journal, trimmed=3)
-    found: Any = Reader(SHARED, opener.open, journal, "1-3").store()
+    here = asked(tmp_path, journal, SHARED, accept_gap=accept_gap)
+    servicer: Any = here.servicer
+    message = ""
+    try:
+        await servicer.ListFeatures(ListFeaturesRequest(environment="production"), call_of("reader"))
+    except FlagledgerError as error:
+        message = error.message
+    await here.close()
 
-    assert opener.store is found
+    assert (accept_gap is None) == ("the log of the service says what is wrong" in message)
+    assert (accept_gap is None) == bool(message)
 
 
+@pytest.mark.parametrize(
+    ("identity", "position", "refused"),
+    [("", 4, BehindJournalError), ("another", 5, OtherJournalError), (None, 0, BehindJournalError)],
+)
 async def test_a_store_that_is_put_back_meanwhile_answers_nothing(
-    tmp_path: Path, journal: SqliteJournal, opener: Opener, monkeypatch: pytest.MonkeyPatch
+    journal: SqliteJournal,
+    opener: Opener,
+    monkeypatch: pytest.MonkeyPatch,
+    identity: str | None,
+    position: int,
+    refused: type[StoreError],
 ) -> None:
     """A server that comes back with less than it had, or with another journal, is noticed after some seconds."""
     await recorded(journal, trimmed=5)
     opener.store.known = Stream(identity=journal.identity, position=5)
     reader = Reader(SHARED, opener.open, journal)
     reader.store()
-    opener.store.known = Stream(identity=journal.identity, position=4)
+    opener.store.known = None if identity is None else Stream(identity=identity or journal.identity, position=position)
     reader.store()
     monkeypatch.setattr(questions, "_CHECK_SECONDS", 0)
-    for known in (opener.store.known, Stream(identity="another", position=5), None):
-        opener.store.known = known
-        with pytest.raises((BehindJournalError, OtherJournalError)):
+    with pytest.raises(refused):
+        await until_refused(reader)
+    monkeypatch.undo()
+    with pytest.raises(refused):
+        reader.store()
+    opener.store.known = Stream(identity=journal.identity, position=5)
+    reader.store()
+
+
+async def until_refused(reader: Reader) -> None:
+    """Ask for the store until it is refused, for ten seconds at most."""
+    async with asyncio.timeout(10):
+        while True:
             reader.store()
+            await asyncio.sleep(0.01)
+
+
+async def test_looking_again_holds_up_no_question(
+    journal: SqliteJournal, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server hangs, or is away, whoever asks gets the store, and can be interrupted; one thread looks at a time."""
+    reader = Reader(SHARED, opener.open, journal)
+    opener.store.known = Stream(identity=journal.identity, position=0)
+    reader.store()
+    monkeypatch.setattr(questions, "_CHECK_SECONDS", 0)
+    hanging, looked = threading.Event(), 0
+
+    def stream() -> Stream | None:
+        nonlocal looked
+        looked += 1
+        assert hanging.wait(30)
+        raise StoreError("It is away.")
+
+    monkeypatch.setattr(opener.store, "stream", stream)
+    found: list[Any] = [reader.store() for _ in range(20)]
+    while_hanging = looked
+    hanging.set()
+    async with asyncio.timeout(10):
+        while looked < 3:
+            reader.store()
+            await asyncio.sleep(0.01)
+
+    assert [opener.store] * 20 == found
+    assert while_hanging <= 1
+
+
+async def test_what_is_applied_while_it_looks_is_no_gap(journal: SqliteJournal, opener: Opener) -> None:
+    """The writer may apply and trim between the look at the journal and the one at the store."""
+    await recorded(journal, trimmed=0)
+
+    def stream() -> Stream:
+        journal.trim(5)
+        return Stream(identity=journal.identity, position=5)
+
+    opener.store.stream = stream
+    reader = Reader(SHARED, opener.open, journal)
+    found: Any = await asyncio.to_thread(reader.store)
+
+    assert opener.store is found
+    assert 6 == journal.first_position()
 
 
 async def test_a_journal_that_cannot_be_read_costs_no_answer(

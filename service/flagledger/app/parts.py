@@ -17,7 +17,7 @@ from flagledger.catalog.sources import open_catalog
 from flagledger.config import Config
 from flagledger.errors import FlagledgerError, to_status
 from flagledger.journal.sqlite import SqliteJournal
-from flagledger.query.journal_state import Backlog, JournalState
+from flagledger.query.journal_state import JournalState
 from flagledger.query.recorded import RecordedEnvironments
 from flagledger.store.base import Store
 from flagledger.supervisor import ProcessSettings
@@ -117,12 +117,6 @@ def journal_state(journal: SqliteJournal, max_bytes: int, position: int) -> Jour
         waiting_batches=waiting.entries,
         lag_seconds=waiting.oldest_age,
     )
-
-
-def backlog(journal: SqliteJournal, max_bytes: int) -> Backlog:
-    """Return what the journal holds. Blocks."""
-    lag = journal.lag()
-    return Backlog(bytes=lag.bytes, max_bytes=max_bytes, batches=lag.entries, seconds=lag.oldest_age)
 
 
 def query_target(settings: ProcessSettings) -> str:

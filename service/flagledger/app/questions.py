@@ -14,18 +14,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from flagledger.app.parts import backlog, journal_state, query_target, readers_catalog
+from flagledger.app.parts import journal_state, query_target, readers_catalog
 from flagledger.catalog.cache import CachedCatalog
 from flagledger.config import Config
 from flagledger.errors import FlagledgerError
 from flagledger.front.forward import Divided, Forwarder
 from flagledger.front.grpc import Servicer
 from flagledger.journal.sqlite import SqliteJournal
-from flagledger.query.journal_state import JournalState
+from flagledger.query.journal_state import Backlog, JournalState
 from flagledger.query.servicer import QueryServicer
 from flagledger.store import gaps
 from flagledger.store.base import Store
-from flagledger.store.errors import OtherJournalError, StoreError
+from flagledger.store.errors import BehindJournalError, OtherJournalError, StoreError
 from flagledger.store.opening import is_shared, open_reader
 from flagledger.supervisor import ProcessSettings
 from flagledger.v1 import query_service_pb2
@@ -75,7 +75,7 @@ def _asked_here(config: Config, settings: ProcessSettings, catalog: CachedCatalo
         readers_catalog(config, catalog, reader.store),
         reader.store,
         journal_state=lambda: _journal_state(journal, config.journal_max_bytes, reader),
-        backlog=lambda: backlog(journal, config.journal_max_bytes),
+        backlog=lambda: _backlog(journal, config.journal_max_bytes),
         retention_days=config.retention_days,
         secret=settings.identity_secret.encode(),
     )
@@ -111,6 +111,7 @@ class Reader:
         self._journal = journal
         self._accept_gap = accept_gap
         self._checked: float | None = None
+        self._is_checking = False
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -130,8 +131,14 @@ class Reader:
             if self._store is None:
                 self._store = self._open(self._url)
             store = self._store
-        if self._checked is None or time.monotonic() - self._checked > _CHECK_SECONDS:
+            checked = self._checked
+            is_due = checked is not None and time.monotonic() - checked > _CHECK_SECONDS and not self._is_checking
+            self._is_checking |= is_due
+        if checked is None:
             self._check(store)
+        elif is_due:
+            # Beside the question, which could not be ended in the midst of it where the server hangs.
+            threading.Thread(target=self._check_again, args=(store,), name="check-store", daemon=True).start()
         return store
 
     def close(self) -> None:
@@ -141,6 +148,18 @@ class Reader:
             store, self._store = self._store, None
         if store is not None:
             store.close()
+
+    def _check_again(self, store: Store) -> None:
+        try:
+            self._check(store)
+        except (OtherJournalError, BehindJournalError):
+            # Whoever asks next finds out what is wrong.
+            self._checked = None
+        except StoreError:
+            # That it is away is what questions find out themselves.
+            pass
+        finally:
+            self._is_checking = False
 
     def _check(self, store: Store) -> None:
         first = self._first()
@@ -170,6 +189,12 @@ def _journal_state(journal: SqliteJournal, max_bytes: int, reader: Reader) -> Jo
     # Bound to another journal just now: the next question is refused.
     applied = stream.position if stream is not None and stream.identity == journal.identity else 0
     return journal_state(journal, max_bytes, applied)
+
+
+def _backlog(journal: SqliteJournal, max_bytes: int) -> Backlog:
+    """Return what the journal holds, which is what the store lacks, or nearly: a shared one has it trimmed at once. Blocks."""
+    lag = journal.lag()
+    return Backlog(bytes=lag.bytes, max_bytes=max_bytes, batches=lag.entries, seconds=lag.oldest_age)
 
 
 def _always() -> bool:

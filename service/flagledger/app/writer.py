@@ -11,7 +11,6 @@ from typing import Final
 import grpc
 
 from flagledger.app.parts import (
-    backlog,
     ended,
     followed_catalog,
     journal_state,
@@ -71,7 +70,6 @@ async def run(config: Config, settings: ProcessSettings) -> None:
         readers_catalog(config, catalog, writer.store),
         writer.store,
         journal_state=lambda: journal_state(journal, config.journal_max_bytes, writer.position()),
-        backlog=lambda: backlog(journal, config.journal_max_bytes),
         erase=writer.erase,
         retention_days=config.retention_days,
         secret=settings.identity_secret.encode(),

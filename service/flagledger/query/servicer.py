@@ -67,6 +67,13 @@ _THREADS: Final = 4
 # Less than what a front waits for an answer, so that it hears why there is none.
 _SECONDS: Final = 25.0
 
+_WITHOUT_STORE: Final = frozenset({Reason.STORE_UNAVAILABLE, Reason.QUESTION_TOO_LONG})
+_UNREAD_FOR_NOW: Final = "What was recorded cannot be read at the moment. Evaluations go on being recorded; ask again."
+_UNREAD_UNTIL_MENDED: Final = (
+    "What was recorded cannot be read until the store is put right; the log of the service says what is wrong with it. "
+    "Evaluations go on being recorded."
+)
+
 _T = TypeVar("_T")
 
 
@@ -258,7 +265,7 @@ class QueryServicer:
         try:
             return await self._ask(answer)
         except FlagledgerError as error:
-            if error.reason is not Reason.STORE_UNAVAILABLE or self._backlog is None:
+            if error.reason not in _WITHOUT_STORE or self._backlog is None:
                 raise
             # Whoever asks this while the store is away wants to know how long that may go on.
             message = error.message
@@ -332,8 +339,7 @@ class QueryServicer:
         except StoreError as error:
             self._log.warning("a question could not be answered", error=str(error))
             raise FlagledgerError(
-                Reason.STORE_UNAVAILABLE,
-                "What was recorded cannot be read at the moment. Evaluations go on being recorded; ask again.",
+                Reason.STORE_UNAVAILABLE, _UNREAD_FOR_NOW if error.temporary else _UNREAD_UNTIL_MENDED
             ) from error
         finally:
             if asked is not None:

@@ -39,7 +39,7 @@ def take(connection: Connection, address: Address) -> None:
         holders = connection.execute(_HOLDER, key).fetchall()
         raise HeldError(
             f"Another writer has the schema {address.schema} in {address.place}: {_who(*holders[0]) if holders else 'unknown'}. "
-            "The next one takes over once that is gone."
+            "One that waits for it takes over once that is gone."
         )
 
 
