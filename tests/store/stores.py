@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +17,12 @@ import pytest
 from flagledger.store import opening
 from flagledger.store.base import Store
 from flagledger.store.duckdb.store import DuckDBStore
+from flagledger.store.errors import HeldError
 
 DAY: Final = 86_400_000_000
 """A day in microseconds."""
 
+_RELEASE_SECONDS: Final = 10.0
 _SERVER: Final = "FLAGLEDGER_TEST_POSTGRES"
 _KINDS: Final = ("duckdb", "postgres", "clickhouse")
 _SHARED: Final = ("postgres", "clickhouse")
@@ -44,7 +47,15 @@ def open_store(kind: str, place: Path, **options: Any) -> Store:
         case "postgres":
             from flagledger.store.postgres.store import PostgresStore
 
-            return PostgresStore(url, **options)
+            deadline = time.monotonic() + _RELEASE_SECONDS
+            while True:
+                try:
+                    return PostgresStore(url, **options)
+                except HeldError:
+                    # A server takes note a moment later that the one that was closed has gone.
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
         case _:
             from flagledger.store.clickhouse.store import ClickHouseStore
 

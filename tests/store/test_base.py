@@ -341,8 +341,23 @@ def test_pages_survive_new_data(open_store: Open) -> None:
 
 
 def test_questions_are_answered_while_rows_arrive(open_store: Open) -> None:
-    """Questions from several threads see whole transactions, at the same time as others are applied and checkpointed."""
-    store = open_store()
+    """Questions from several threads see whole transactions, at the same time as others are applied."""
+    ask_while_rows_arrive(open_store(), checkpoint_every=1_000)
+
+
+def test_questions_are_answered_while_checkpoints_are_made(
+    request: pytest.FixtureRequest, open_store: Open, kind: str
+) -> None:
+    """The same beside checkpoints."""
+    if kind == "duckdb":
+        # Not strict: it takes a coincidence of some microseconds. docs/storage.md tells of it.
+        reason = "DuckDB 1.5 and 2.0: beside a checkpoint a scan with a condition may miss rows that it should see"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+    ask_while_rows_arrive(open_store(), checkpoint_every=5)
+
+
+def ask_while_rows_arrive(store: Store, checkpoint_every: int) -> None:
+    """Ask from several threads while entries are applied, and check that whole entries are seen."""
     apply(store, 1, 1)
     done = threading.Event()
     failures: list[BaseException] = []
@@ -361,7 +376,7 @@ def test_questions_are_answered_while_rows_arrive(open_store: Open) -> None:
         thread.start()
     for position in range(2, 40):
         apply(store, position, position)
-        if position % 5 == 0:
+        if position % checkpoint_every == 0:
             store.checkpoint()
     done.set()
     for thread in threads:
